@@ -48,6 +48,12 @@ impl SharedBytes {
             Data::Copied(bytes) => bytes.len(),
         }
     }
+
+    /// These bytes, copied out of a buffer of more than twice their size so as not to keep it in memory.
+    #[must_use]
+    pub(crate) fn compacted(self) -> Self {
+        if self.buffer_len() / 2 > self.len() { Self::copy_from(&self) } else { self }
+    }
 }
 
 impl From<Vec<u8>> for SharedBytes {

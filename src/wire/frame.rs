@@ -21,8 +21,19 @@ impl Frame {
     /// Encodes a frame around the payload that `write_payload` appends.
     #[must_use]
     pub fn encode(magic: [u8; 4], command: Command, write_payload: impl FnOnce(&mut Vec<u8>)) -> Self {
+        Self::encode_sized(magic, command, 0, write_payload)
+    }
+
+    /// Encodes a frame in one allocation if the payload has no more than `payload_len_hint` bytes.
+    pub(crate) fn encode_sized(
+        magic: [u8; 4],
+        command: Command,
+        payload_len_hint: usize,
+        write_payload: impl FnOnce(&mut Vec<u8>),
+    ) -> Self {
         // The basic header's place is kept free, so that the payload is written where it stays.
-        let mut bytes = vec![0; FrameHeader::BASIC_LEN];
+        let mut bytes = Vec::with_capacity(FrameHeader::BASIC_LEN + payload_len_hint);
+        bytes.resize(FrameHeader::BASIC_LEN, 0);
         write_payload(&mut bytes);
         let payload = &bytes[FrameHeader::BASIC_LEN..];
         let digest = sha256d(payload);

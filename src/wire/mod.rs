@@ -21,4 +21,5 @@ pub use frame::Frame;
 pub use hash::{BlockHash, MerkleRoot, Txid, sha256d};
 pub use header::{FrameHeader, checksum};
 
+#[cfg(feature = "serde")]
 pub(crate) use hash::parse_hex;
