@@ -1,0 +1,255 @@
+//! Layer 2: what a frame's payload says. The [`Message`] enum, and one file for each family of payloads.
+//!
+//! Pure: no I/O, no clock, no locks. Implements sections 2 and 6 of the wire specification, which follows the node's
+//! `src/net/net_processing.cpp` and `src/protocol.cpp`. Bytes behind the last known field of a payload are ignored,
+//! as the node does; no count or length is believed before the bytes are there.
+
+mod address;
+mod auth;
+mod block;
+mod feature;
+mod headers;
+#[cfg(feature = "serde")]
+mod hex;
+mod inventory;
+mod protoconf;
+mod reject;
+mod text;
+mod transaction;
+mod version;
+
+pub use address::{NetworkAddress, TimestampedAddress};
+pub use auth::AuthCh;
+pub use block::{Block, BlockHeader, Transactions};
+pub use feature::SendCmpct;
+pub use headers::GetHeaders;
+pub use inventory::{Inventory, InventoryKind};
+pub use protoconf::ProtoConf;
+pub use reject::{Reject, RejectCode};
+pub use text::Text;
+pub use transaction::{
+    Inputs, OutPoint, Outputs, Transaction, TransactionInput, TransactionOutput, TransactionView,
+};
+pub use version::{PROTOCOL_VERSION, Services, Version};
+
+use crate::wire::{Command, DecodeError, Frame, Reader, SharedBytes};
+
+/// A decoded message.
+///
+/// A command without a variant of its own is a value too, [`Message::Unknown`].
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "command", content = "payload", rename_all = "lowercase"))]
+pub enum Message {
+    /// `version`: opens a connection.
+    Version(Version),
+    /// `verack`: accepts the other side's `version`. No payload.
+    Verack,
+    /// `ping`: asks for a `pong` with the same nonce (8 bytes, little-endian).
+    Ping {
+        /// Chosen by the sender.
+        nonce: u64,
+    },
+    /// `pong`: answers a `ping`.
+    Pong {
+        /// That of the `ping`.
+        nonce: u64,
+    },
+    /// `protoconf`: what the sender accepts.
+    ProtoConf(ProtoConf),
+    /// `inv`: announces transactions or blocks.
+    Inv(Vec<Inventory>),
+    /// `getdata`: asks for them.
+    GetData(Vec<Inventory>),
+    /// `notfound`: says that they are not there to give.
+    NotFound(Vec<Inventory>),
+    /// `tx`: one transaction.
+    Tx(Transaction),
+    /// `block`: a whole block.
+    Block(Block),
+    /// `getheaders`: asks for the headers after a locator.
+    GetHeaders(GetHeaders),
+    /// `headers`: up to 2,000 block headers.
+    Headers(Vec<BlockHeader>),
+    /// `getaddr`: asks for addresses of other peers. No payload.
+    GetAddr,
+    /// `addr`: up to 1,000 addresses.
+    Addr(Vec<TimestampedAddress>),
+    /// `reject`: says why a message was refused.
+    Reject(Reject),
+    /// `sendheaders`: asks to announce blocks by `headers`. No payload.
+    SendHeaders,
+    /// `feefilter`: asks not to announce cheaper transactions (8 bytes, little-endian).
+    FeeFilter {
+        /// The lowest fee wanted, for 1,000 bytes.
+        satoshis_per_kilobyte: i64,
+    },
+    /// `sendcmpct`: asks for compact blocks.
+    SendCmpct(SendCmpct),
+    /// `authch`: challenges the peer to prove who it is.
+    AuthCh(AuthCh),
+    /// Any other command, with its payload as it came.
+    Unknown {
+        /// The command.
+        command: Command,
+        /// The payload.
+        #[cfg_attr(feature = "serde", serde(with = "hex::bytes"))]
+        payload: SharedBytes,
+    },
+}
+
+impl Message {
+    /// The command this message travels under.
+    #[must_use]
+    pub const fn command(&self) -> Command {
+        match self {
+            Self::Version(_) => Command::VERSION,
+            Self::Verack => Command::VERACK,
+            Self::Ping { .. } => Command::PING,
+            Self::Pong { .. } => Command::PONG,
+            Self::ProtoConf(_) => Command::PROTOCONF,
+            Self::Inv(_) => Command::INV,
+            Self::GetData(_) => Command::GETDATA,
+            Self::NotFound(_) => Command::NOTFOUND,
+            Self::Tx(_) => Command::TX,
+            Self::Block(_) => Command::BLOCK,
+            Self::GetHeaders(_) => Command::GETHEADERS,
+            Self::Headers(_) => Command::HEADERS,
+            Self::GetAddr => Command::GETADDR,
+            Self::Addr(_) => Command::ADDR,
+            Self::Reject(_) => Command::REJECT,
+            Self::SendHeaders => Command::SENDHEADERS,
+            Self::FeeFilter { .. } => Command::FEEFILTER,
+            Self::SendCmpct(_) => Command::SENDCMPCT,
+            Self::AuthCh(_) => Command::AUTHCH,
+            Self::Unknown { command, .. } => *command,
+        }
+    }
+
+    /// Decodes a payload, copying what the message keeps of it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the payload; an unknown command is never an error.
+    pub fn decode(command: Command, payload: &[u8]) -> Result<Self, DecodeError> {
+        match Self::decode_fields(command, payload)? {
+            Some(message) => Ok(message),
+            None => Self::decode_kept(command, SharedBytes::copy_from(payload), None),
+        }
+    }
+
+    /// Decodes a payload, sharing the bytes that the message keeps: of a transaction, a block or an unknown command.
+    ///
+    /// They are copied only where sharing would hold a buffer of more than twice their size in memory. `digest` is
+    /// the double SHA-256 of the whole payload if the checksum has already cost it: it saves hashing a transaction
+    /// again. It is trusted.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the payload; an unknown command is never an error.
+    pub fn decode_shared(
+        command: Command,
+        payload: SharedBytes,
+        digest: Option<&[u8; 32]>,
+    ) -> Result<Self, DecodeError> {
+        match Self::decode_fields(command, &payload)? {
+            Some(message) => Ok(message),
+            None => Self::decode_kept(command, payload, digest),
+        }
+    }
+
+    /// Decodes the messages that are taken apart; `None` for those that keep their bytes.
+    fn decode_fields(command: Command, payload: &[u8]) -> Result<Option<Self>, DecodeError> {
+        let reader = &mut Reader::new(payload);
+        Ok(Some(match command {
+            Command::VERSION => Self::Version(Version::read(reader)?),
+            Command::VERACK => Self::Verack,
+            Command::PING => Self::Ping { nonce: reader.u64()? },
+            Command::PONG => Self::Pong { nonce: reader.u64()? },
+            Command::PROTOCONF => Self::ProtoConf(ProtoConf::read(reader)?),
+            Command::INV => Self::Inv(inventory::read(reader)?),
+            Command::GETDATA => Self::GetData(inventory::read(reader)?),
+            Command::NOTFOUND => Self::NotFound(inventory::read(reader)?),
+            Command::GETHEADERS => Self::GetHeaders(GetHeaders::read(reader)?),
+            Command::HEADERS => Self::Headers(headers::read(reader)?),
+            Command::GETADDR => Self::GetAddr,
+            Command::ADDR => Self::Addr(address::read(reader)?),
+            Command::REJECT => Self::Reject(Reject::read(reader)?),
+            Command::SENDHEADERS => Self::SendHeaders,
+            Command::FEEFILTER => Self::FeeFilter { satoshis_per_kilobyte: reader.i64()? },
+            Command::SENDCMPCT => Self::SendCmpct(SendCmpct::read(reader)?),
+            Command::AUTHCH => Self::AuthCh(AuthCh::read(reader)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Decodes the messages that keep their bytes.
+    fn decode_kept(command: Command, payload: SharedBytes, digest: Option<&[u8; 32]>) -> Result<Self, DecodeError> {
+        Ok(match command {
+            Command::TX => Self::Tx(Transaction::from_payload(payload, digest)?),
+            Command::BLOCK => Self::Block(Block::from_payload(payload)?),
+            _ => Self::Unknown { command, payload: payload.compacted() },
+        })
+    }
+
+    /// Appends the payload.
+    pub fn encode_payload(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Verack | Self::GetAddr | Self::SendHeaders => {}
+            Self::Version(version) => version.write(out),
+            Self::Ping { nonce } | Self::Pong { nonce } => out.extend_from_slice(&nonce.to_le_bytes()),
+            Self::ProtoConf(protoconf) => protoconf.write(out),
+            Self::Inv(items) | Self::GetData(items) | Self::NotFound(items) => inventory::write(items, out),
+            Self::Tx(transaction) => out.extend_from_slice(transaction.raw()),
+            Self::Block(block) => out.extend_from_slice(block.raw()),
+            Self::GetHeaders(request) => request.write(out),
+            Self::Headers(list) => headers::write(list, out),
+            Self::Addr(addresses) => address::write(addresses, out),
+            Self::Reject(reject) => reject.write(out),
+            Self::FeeFilter { satoshis_per_kilobyte } => {
+                out.extend_from_slice(&satoshis_per_kilobyte.to_le_bytes());
+            }
+            Self::SendCmpct(sendcmpct) => sendcmpct.write(out),
+            Self::AuthCh(authch) => authch.write(out),
+            Self::Unknown { payload, .. } => out.extend_from_slice(payload),
+        }
+    }
+
+    /// Encodes the whole frame for the network with this magic.
+    #[must_use]
+    pub fn to_frame(&self, magic: [u8; 4]) -> Frame {
+        match self {
+            // The txid is the payload's digest, so nothing is hashed again.
+            Self::Tx(transaction) => {
+                Frame::with_digest(magic, Command::TX, transaction.raw(), transaction.txid().as_wire())
+            }
+            _ => Frame::encode_sized(magic, self.command(), self.payload_len_hint(), |out| {
+                self.encode_payload(out);
+            }),
+        }
+    }
+
+    /// Room that holds the payload: exact, or a little more. Only speed depends on it.
+    fn payload_len_hint(&self) -> usize {
+        const LARGEST_COMPACT_SIZE: usize = 9;
+        match self {
+            Self::Verack | Self::GetAddr | Self::SendHeaders => 0,
+            Self::Inv(items) | Self::GetData(items) | Self::NotFound(items) => {
+                LARGEST_COMPACT_SIZE + items.len() * Inventory::LEN
+            }
+            Self::Tx(transaction) => transaction.raw().len(),
+            Self::Block(block) => block.raw().len(),
+            Self::GetHeaders(request) => 36 + LARGEST_COMPACT_SIZE + request.locator.len() * 32,
+            Self::Headers(list) => LARGEST_COMPACT_SIZE + list.len() * headers::ITEM_LEN,
+            Self::Addr(addresses) => LARGEST_COMPACT_SIZE + addresses.len() * TimestampedAddress::LEN,
+            Self::Unknown { payload, .. } => payload.len(),
+            Self::Version(_) | Self::ProtoConf(_) | Self::Reject(_) => 256,
+            Self::Ping { .. }
+            | Self::Pong { .. }
+            | Self::FeeFilter { .. }
+            | Self::SendCmpct(_)
+            | Self::AuthCh(_) => 40,
+        }
+    }
+}
