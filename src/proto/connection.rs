@@ -1,0 +1,457 @@
+//! One connection to one peer: the handshake, the frames that arrive, the frames that leave.
+//!
+//! Layer 3. Sections 3.1 to 3.4 of the wire specification.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::batch::FrameBatch;
+use super::keepalive::{Due, Keepalive};
+use super::outbox::Outbox;
+use super::{Link, PeerLimits, ProtocolError, Settings};
+use crate::message::{Message, NetworkAddress, Services, Version};
+use crate::wire::{Command, Frame, FrameDecoder, FrameError, FrameHeader, FramePart, sha256d};
+
+/// The state machine of one connection; no I/O, no clock.
+///
+/// After every call that takes `now`, drain [`poll_event`](Self::poll_event) to `None`.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    settings: Arc<Settings>,
+    link: Link,
+    remote: SocketAddr,
+    nonce: u64,
+    decoder: FrameDecoder,
+    payload: Payload,
+    batch: FrameBatch,
+    events: VecDeque<Event>,
+    outbox: Outbox,
+    /// When the socket last took bytes, or the first ones began to wait.
+    progress: Option<Instant>,
+    stage: Stage,
+    handshake_deadline: Instant,
+    keepalive: Keepalive,
+    got_protoconf: bool,
+}
+
+/// What a connection has to tell.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The handshake is done; this was the peer's `version`.
+    Established(Box<Version>),
+    /// Frames for the message thread.
+    Frames(FrameBatch),
+    /// The peer's `protoconf` says what it takes.
+    Limits(PeerLimits),
+    /// A keepalive ping came back after this long.
+    RoundTrip(std::time::Duration),
+    /// A payload above the stream threshold has begun and is being skipped; `start` has its first bytes (80 of a
+    /// block).
+    Oversized { command: Command, length: u64, start: Vec<u8> },
+}
+
+/// How far the handshake is.
+#[derive(Debug)]
+enum Stage {
+    AwaitVersion,
+    AwaitVerack(Box<Version>),
+    Established,
+}
+
+/// The payload of a frame that arrives in pieces.
+#[derive(Debug)]
+enum Payload {
+    None,
+    /// A large payload waits until room for it is granted.
+    AwaitRoom(FrameHeader),
+    Gather { header: FrameHeader, bytes: Vec<u8>, reserved: usize },
+    /// Above the stream threshold: only the first bytes are kept.
+    Skip { header: FrameHeader, start: Vec<u8>, told: bool },
+}
+
+impl Connection {
+    /// Begins a connection just made; the dialling side queues its `version`.
+    ///
+    /// `nonce` is random; `unix` is the wall clock in seconds, for `version`.
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        link: Link,
+        remote: SocketAddr,
+        nonce: u64,
+        now: Instant,
+        unix: i64,
+    ) -> Self {
+        let mut connection = Self {
+            link,
+            remote,
+            nonce,
+            decoder: FrameDecoder::new(settings.magic, settings.payload_limits()),
+            payload: Payload::None,
+            batch: FrameBatch::default(),
+            events: VecDeque::new(),
+            outbox: Outbox::default(),
+            progress: None,
+            stage: Stage::AwaitVersion,
+            handshake_deadline: now + settings.handshake_timeout,
+            keepalive: Keepalive::new(now, settings.ping_interval, settings.ping_timeout),
+            got_protoconf: false,
+            settings,
+        };
+        if link == Link::Outbound {
+            connection.send_version(now, unix);
+        }
+        connection
+    }
+
+    /// Takes bytes from the socket; what is not consumed must be given again once [`wants_read`](Self::wants_read).
+    ///
+    /// # Errors
+    ///
+    /// What the peer did wrong; the connection is over then.
+    pub(crate) fn handle_bytes(
+        &mut self,
+        now: Instant,
+        unix: i64,
+        input: &mut &[u8],
+    ) -> Result<(), ProtocolError> {
+        self.keepalive.received(now, input.len());
+        while self.may_take_more()
+            && let Some(part) = self.decoder.push(input)?
+        {
+            match part {
+                FramePart::Whole(header, payload) => self.whole(now, unix, &header, payload, input.len())?,
+                FramePart::Start(header) => self.start(header),
+                FramePart::Chunk(chunk) => self.chunk(chunk),
+                FramePart::End => self.end(now, unix)?,
+            }
+        }
+        self.flush_batch();
+        Ok(())
+    }
+
+    /// Does what is due at `now`; an early call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolError::HandshakeTimeout`], [`ProtocolError::PingTimeout`], [`ProtocolError::Stalled`].
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), ProtocolError> {
+        if !self.is_established() {
+            return if now >= self.handshake_deadline { Err(ProtocolError::HandshakeTimeout) } else { Ok(()) };
+        }
+        if self.stall_deadline().is_some_and(|deadline| now >= deadline) {
+            return Err(ProtocolError::Stalled);
+        }
+        match self.keepalive.due(now) {
+            Due::Nothing => {}
+            Due::Dead => return Err(ProtocolError::PingTimeout),
+            Due::Ping => self.send_ping(now),
+        }
+        Ok(())
+    }
+
+    /// Queues a frame; it leaves after the handshake, in order.
+    pub(crate) fn send(&mut self, now: Instant, frame: Frame) {
+        self.outbox.push(frame);
+        self.note_waiting(now);
+    }
+
+    /// The next thing to tell.
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if !self.is_established() {
+            return Some(self.handshake_deadline);
+        }
+        [self.keepalive.next_deadline(), self.stall_deadline()].into_iter().flatten().min()
+    }
+
+    /// Fills `slices` with the next bytes for the socket; returns how many slices were filled.
+    pub(crate) fn pending<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.outbox.pending(slices)
+    }
+
+    /// Bytes that wait for the socket.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.outbox.pending_bytes()
+    }
+
+    /// Bytes queued by [`send`](Self::send) that have not left, also while the handshake holds them back.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.outbox.normal_bytes()
+    }
+
+    /// Notes that the socket took `n` bytes; returns how many of them had come through [`send`](Self::send).
+    pub(crate) fn mark_sent(&mut self, now: Instant, n: usize) -> usize {
+        let sent = self.outbox.mark_sent(n);
+        self.keepalive.sent(now, sent.urgent);
+        self.progress = (self.outbox.pending_bytes() > 0).then_some(now);
+        sent.normal
+    }
+
+    /// Whether the peer's bytes may be taken; if not, they stay in the kernel.
+    pub(crate) fn wants_read(&self) -> bool {
+        self.may_take_more()
+    }
+
+    /// Bytes of room a large payload waits for; [`grant_room`](Self::grant_room) lets it go on.
+    pub(crate) fn wants_room(&self) -> Option<usize> {
+        match &self.payload {
+            Payload::AwaitRoom(header) => usize::try_from(header.length).ok(),
+            _ => None,
+        }
+    }
+
+    /// Lets the waiting payload be taken.
+    pub(crate) fn grant_room(&mut self) {
+        if let Payload::AwaitRoom(header) = self.payload {
+            // At most the stream threshold, which is a size of memory.
+            let reserved = usize::try_from(header.length).unwrap_or(usize::MAX);
+            self.payload = Payload::Gather { header, bytes: Vec::new(), reserved };
+        }
+    }
+
+    /// Bytes of granted room that no batch carries yet.
+    pub(crate) fn reserved(&self) -> usize {
+        match &self.payload {
+            Payload::Gather { reserved, .. } => *reserved,
+            _ => 0,
+        }
+    }
+
+    /// Tells that reading stops or goes on by our own choice, so that deadlines that judge the peer stand still.
+    pub(crate) fn set_reading(&mut self, now: Instant, reading: bool) {
+        self.keepalive.set_reading(now, reading);
+    }
+
+    /// Whether the handshake is done.
+    pub(crate) fn is_established(&self) -> bool {
+        matches!(self.stage, Stage::Established)
+    }
+
+    /// Who dialled.
+    pub(crate) fn link(&self) -> Link {
+        self.link
+    }
+
+    fn may_take_more(&self) -> bool {
+        // A peer that does not take our pongs is not read, so it cannot make us hold ever more of them.
+        !matches!(self.payload, Payload::AwaitRoom(_)) && self.outbox.urgent_bytes() <= URGENT_LIMIT
+    }
+
+    fn whole(
+        &mut self,
+        now: Instant,
+        unix: i64,
+        header: &FrameHeader,
+        payload: &[u8],
+        input_left: usize,
+    ) -> Result<(), ProtocolError> {
+        if header.length > self.settings.stream_threshold {
+            self.start(*header);
+            self.chunk(payload);
+            return self.end(now, unix);
+        }
+        if self.handle_control(now, unix, header, payload)? {
+            return Ok(());
+        }
+        self.batch.push(header, payload, payload.len() + input_left);
+        if self.batch.is_full() {
+            self.flush_batch();
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, header: FrameHeader) {
+        self.payload = if header.length > self.settings.stream_threshold {
+            Payload::Skip { header, start: Vec::new(), told: false }
+        } else if header.length > UNRESERVED_LEN {
+            Payload::AwaitRoom(header)
+        } else {
+            Payload::Gather { header, bytes: Vec::new(), reserved: 0 }
+        };
+    }
+
+    fn chunk(&mut self, chunk: &[u8]) {
+        match &mut self.payload {
+            Payload::Gather { header, bytes, .. } => {
+                let left = usize::try_from(header.length).unwrap_or(usize::MAX) - bytes.len();
+                if bytes.capacity() - bytes.len() < chunk.len() {
+                    // Grown as bytes arrive, never by announcement: at most doubled, at most to the payload's size.
+                    bytes.reserve_exact(chunk.len().max(bytes.len()).min(left));
+                }
+                bytes.extend_from_slice(chunk);
+            }
+            Payload::Skip { told: true, .. } => {}
+            Payload::Skip { header, start, told } => {
+                let missing = START_LEN - start.len();
+                start.extend_from_slice(&chunk[..chunk.len().min(missing)]);
+                if start.len() == START_LEN {
+                    *told = true;
+                    let (command, length, start) = (header.command, header.length, std::mem::take(start));
+                    self.flush_batch();
+                    self.events.push_back(Event::Oversized { command, length, start });
+                }
+            }
+            Payload::None | Payload::AwaitRoom(_) => debug_assert!(false, "a chunk without a start"),
+        }
+    }
+
+    fn end(&mut self, now: Instant, unix: i64) -> Result<(), ProtocolError> {
+        if let Payload::Gather { header, bytes, reserved } = std::mem::replace(&mut self.payload, Payload::None)
+            && !self.handle_control(now, unix, &header, &bytes)?
+        {
+            if reserved == 0 {
+                self.batch.push(&header, &bytes, 0);
+            } else {
+                self.flush_batch();
+                self.events.push_back(Event::Frames(FrameBatch::of_one(&header, bytes, reserved)));
+            }
+        }
+        Ok(())
+    }
+
+    fn flush_batch(&mut self) {
+        if !self.batch.is_empty() {
+            self.events.push_back(Event::Frames(std::mem::take(&mut self.batch)));
+        }
+    }
+
+    /// Deals with handshake and keepalive; `Ok(false)` leaves the frame to the message thread.
+    fn handle_control(
+        &mut self,
+        now: Instant,
+        unix: i64,
+        header: &FrameHeader,
+        payload: &[u8],
+    ) -> Result<bool, ProtocolError> {
+        match header.command {
+            Command::VERSION | Command::VERACK | Command::PING | Command::PROTOCONF => {}
+            Command::REJECT if !self.is_established() => {}
+            Command::PONG if payload.first_chunk().is_some_and(|n| self.keepalive.expects(u64::from_le_bytes(*n))) => {}
+            _ if self.is_established() => return Ok(false),
+            command if matches!(self.stage, Stage::AwaitVersion) => {
+                return Err(ProtocolError::BeforeVersion { command });
+            }
+            // Between version and verack come feature messages of other chains' nodes; the node drops them too.
+            _ => return Ok(true),
+        }
+        verify_checksum(header, payload)?;
+        let message = Message::decode(header.command, payload)
+            .map_err(|error| ProtocolError::Malformed { command: header.command, error })?;
+        match message {
+            Message::Version(version) => self.handle_version(now, unix, version)?,
+            Message::Verack => self.handle_verack(now),
+            Message::ProtoConf(protoconf) => {
+                if std::mem::replace(&mut self.got_protoconf, true) {
+                    return Err(ProtocolError::DuplicateProtoConf);
+                }
+                self.flush_batch();
+                self.events.push_back(Event::Limits(PeerLimits::new(protoconf.max_recv_payload_length)));
+            }
+            Message::Ping { nonce } if !matches!(self.stage, Stage::AwaitVersion) => {
+                self.send_urgent(now, &Message::Pong { nonce });
+            }
+            Message::Ping { .. } => return Err(ProtocolError::BeforeVersion { command: header.command }),
+            Message::Pong { .. } => {
+                if let Some(round_trip) = self.keepalive.ponged(now) {
+                    self.flush_batch();
+                    self.events.push_back(Event::RoundTrip(round_trip));
+                }
+            }
+            Message::Reject(reject) => {
+                return Err(ProtocolError::Refused { code: reject.code, reason: reject.reason.to_string() });
+            }
+            _ => debug_assert!(false, "not a control message"),
+        }
+        Ok(true)
+    }
+
+    fn handle_version(&mut self, now: Instant, unix: i64, version: Version) -> Result<(), ProtocolError> {
+        if !matches!(self.stage, Stage::AwaitVersion) {
+            return Err(ProtocolError::DuplicateVersion);
+        }
+        if version.version < MIN_VERSION {
+            return Err(ProtocolError::ObsoleteVersion { version: version.version });
+        }
+        if version.nonce == self.nonce {
+            return Err(ProtocolError::SelfConnection);
+        }
+        if self.link == Link::Inbound {
+            self.send_version(now, unix);
+        }
+        self.stage = Stage::AwaitVerack(Box::new(version));
+        // Ours in one burst; a protoconf before our verack would cost a point and be lost (trap 1).
+        self.send_urgent(now, &Message::Verack);
+        self.send_urgent(now, &Message::ProtoConf(self.settings.protoconf()));
+        Ok(())
+    }
+
+    fn handle_verack(&mut self, now: Instant) {
+        // A repeated verack is not punished by the node either.
+        if let Stage::AwaitVerack(_) = self.stage
+            && let Stage::AwaitVerack(version) = std::mem::replace(&mut self.stage, Stage::Established)
+        {
+            self.outbox.open();
+            self.flush_batch();
+            self.events.push_back(Event::Established(version));
+            self.note_waiting(now);
+            // The first ping tells how far away the peer is.
+            self.send_ping(now);
+        }
+    }
+
+    fn send_version(&mut self, now: Instant, unix: i64) {
+        let settings = &self.settings;
+        let mut version =
+            Version::new(settings.services, self.nonce, settings.user_agent.as_str(), settings.start_height, unix);
+        version.receiver = NetworkAddress::new(Services::default(), self.remote);
+        version.relay = Some(settings.relay);
+        self.send_urgent(now, &Message::Version(version));
+    }
+
+    fn send_ping(&mut self, now: Instant) {
+        // The nonce only has to differ from the last one and from what a caller's ping is likely to carry.
+        self.nonce = self.nonce.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let waiting = self.outbox.pending_bytes();
+        self.send_urgent(now, &Message::Ping { nonce: self.nonce });
+        self.keepalive.pinged(now, self.nonce, self.outbox.urgent_bytes(), waiting);
+    }
+
+    fn send_urgent(&mut self, now: Instant, message: &Message) {
+        self.outbox.push_urgent(message.to_frame(self.settings.magic));
+        self.note_waiting(now);
+    }
+
+    fn note_waiting(&mut self, now: Instant) {
+        if self.outbox.pending_bytes() > 0 {
+            self.progress.get_or_insert(now);
+        }
+    }
+
+    fn stall_deadline(&self) -> Option<Instant> {
+        self.progress.map(|since| since + self.settings.stall_timeout)
+    }
+}
+
+/// Compares the payload's digest with the header's checksum; nothing to compare behind an extended header.
+fn verify_checksum(header: &FrameHeader, payload: &[u8]) -> Result<(), FrameError> {
+    let Some(expected) = header.checksum else { return Ok(()) };
+    let digest = sha256d(payload);
+    let got = [digest[0], digest[1], digest[2], digest[3]];
+    if got == expected { Ok(()) } else { Err(FrameError::BadChecksum { command: header.command, expected, got }) }
+}
+
+/// `MIN_PEER_PROTO_VERSION` of the node.
+const MIN_VERSION: i32 = 31_800;
+/// Payloads up to this size are taken without asking for room; bytes.
+const UNRESERVED_LEN: u64 = 64 * 1_024;
+/// Bytes kept of a payload that is skipped: a block's header, which names it.
+const START_LEN: usize = 80;
+/// Urgent bytes at which we stop reading the peer.
+const URGENT_LIMIT: usize = 64 * 1_024;

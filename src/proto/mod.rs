@@ -1,0 +1,17 @@
+//! Layer 3: one peer. Handshake, keepalive, what is waiting to be sent, what has arrived.
+//!
+//! Pure: bytes and `now` go in, frames, bytes and a deadline come out. Implements sections 3.1 to 3.4 and 3.7 of the
+//! wire specification (the node's `src/net/net_processing.cpp`).
+
+mod batch;
+mod connection;
+mod error;
+mod keepalive;
+mod outbox;
+mod settings;
+
+pub(crate) use batch::{FrameBatch, RawFrame};
+pub(crate) use connection::{Connection, Event};
+pub use error::ProtocolError;
+pub use settings::Link;
+pub(crate) use settings::{PeerLimits, Settings};

@@ -1,0 +1,277 @@
+//! What is waiting for the socket of one peer: two lanes, the urgent one first at every frame boundary.
+//!
+//! Layer 3.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use crate::wire::Frame;
+
+/// The bytes one peer has yet to take.
+///
+/// Small frames are copied into one run, so that a thousand of them cost one slice at the socket; large ones are
+/// shared as they are.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    urgent: VecDeque<Frame>,
+    /// Bytes of the first urgent frame that the socket took.
+    urgent_sent: usize,
+    /// Always the summed length of `urgent`, less `urgent_sent`.
+    urgent_bytes: usize,
+    normal: VecDeque<Run>,
+    /// Bytes of the first run that the socket took.
+    normal_sent: usize,
+    /// Always the summed length of `normal`, less `normal_sent`.
+    normal_bytes: usize,
+    /// Normal frames stay here until the handshake is done.
+    open: bool,
+}
+
+/// What the socket took of each lane, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) urgent: usize,
+    pub(crate) normal: usize,
+}
+
+#[derive(Debug)]
+enum Run {
+    Shared(Frame),
+    /// Small frames back to back, and the offset at which each ends.
+    Copied { bytes: Vec<u8>, ends: Vec<u32> },
+}
+
+impl Run {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(frame) => frame,
+            Self::Copied { bytes, .. } => bytes,
+        }
+    }
+
+    /// The end of the frame that `offset` lies in; `offset` itself if a frame begins there.
+    fn frame_end(&self, offset: usize) -> usize {
+        match self {
+            Self::Shared(_) if offset == 0 => 0,
+            Self::Shared(frame) => frame.len(),
+            Self::Copied { ends, .. } if offset == 0 || ends.is_empty() => 0,
+            Self::Copied { ends, .. } => {
+                let i = ends.partition_point(|&end| (end as usize) < offset);
+                ends.get(i).map_or(offset, |&end| end as usize)
+            }
+        }
+    }
+}
+
+impl Outbox {
+    /// Lets normal frames go.
+    pub(crate) fn open(&mut self) {
+        self.open = true;
+    }
+
+    /// Queues a frame that goes before all normal ones.
+    pub(crate) fn push_urgent(&mut self, frame: Frame) {
+        self.urgent_bytes += frame.len();
+        self.urgent.push_back(frame);
+    }
+
+    /// Queues a frame behind those that wait.
+    pub(crate) fn push(&mut self, frame: Frame) {
+        self.normal_bytes += frame.len();
+        if frame.len() > COPY_LIMIT {
+            self.normal.push_back(Run::Shared(frame));
+            return;
+        }
+        if let Some(Run::Copied { bytes, ends }) = self.normal.back_mut()
+            && bytes.len() + frame.len() <= RUN_LIMIT
+        {
+            bytes.extend_from_slice(&frame);
+            // A run is far shorter than 4 GiB.
+            ends.push(bytes.len() as u32);
+            return;
+        }
+        let ends = vec![frame.len() as u32];
+        self.normal.push_back(Run::Copied { bytes: frame.to_vec(), ends });
+    }
+
+    /// Bytes that may go to the socket now.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.urgent_bytes + if self.open { self.normal_bytes } else { 0 }
+    }
+
+    pub(crate) fn urgent_bytes(&self) -> usize {
+        self.urgent_bytes
+    }
+
+    /// All normal bytes not yet sent, also those held back by the handshake.
+    pub(crate) fn normal_bytes(&self) -> usize {
+        self.normal_bytes
+    }
+
+    /// Fills `slices` with the next bytes for the socket; returns how many slices were filled.
+    pub(crate) fn pending<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut parts = self.parts();
+        let mut filled = 0;
+        for slot in slices {
+            let Some(part) = parts.next() else { break };
+            *slot = IoSlice::new(part);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// Forgets the first `n` bytes of what [`pending`](Self::pending) gave.
+    pub(crate) fn mark_sent(&mut self, n: usize) -> Sent {
+        debug_assert!(n <= self.pending_bytes(), "more sent than was pending");
+        let mut left = n;
+        let mut sent = Sent::default();
+        // The same order as in `parts`: the rest of a begun frame, the urgent lane, the normal lane.
+        let begun = self.begun_len().min(left);
+        self.advance_normal(begun);
+        left -= begun;
+        sent.normal += begun;
+        sent.urgent = left.min(self.urgent_bytes);
+        self.advance_urgent(sent.urgent);
+        left -= sent.urgent;
+        self.advance_normal(left);
+        sent.normal += left;
+        sent
+    }
+
+    /// Bytes of a normal frame that the socket took in part; nothing may come in between.
+    fn begun_len(&self) -> usize {
+        match self.normal.front() {
+            Some(run) if !self.urgent.is_empty() => run.frame_end(self.normal_sent) - self.normal_sent,
+            _ => 0,
+        }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let begun = self.begun_len();
+        let start = self.normal_sent;
+        let first: &[u8] = self.normal.front().map_or(&[], |run| &run.bytes()[start..]);
+        let (first, rest) = first.split_at(begun);
+        let urgent = self.urgent.iter().enumerate().map(|(i, frame)| {
+            if i == 0 { &frame[self.urgent_sent..] } else { &frame[..] }
+        });
+        let normal = std::iter::once(rest).chain(self.normal.iter().skip(1).map(Run::bytes));
+        let normal = normal.take(if self.open { usize::MAX } else { 0 });
+        std::iter::once(first).chain(urgent).chain(normal).filter(|part| !part.is_empty())
+    }
+
+    fn advance_urgent(&mut self, n: usize) {
+        self.urgent_bytes -= n;
+        self.urgent_sent += n;
+        while let Some(frame) = self.urgent.front()
+            && self.urgent_sent >= frame.len()
+        {
+            self.urgent_sent -= frame.len();
+            self.urgent.pop_front();
+        }
+    }
+
+    fn advance_normal(&mut self, n: usize) {
+        self.normal_bytes -= n;
+        self.normal_sent += n;
+        while let Some(run) = self.normal.front()
+            && self.normal_sent >= run.bytes().len()
+        {
+            self.normal_sent -= run.bytes().len();
+            self.normal.pop_front();
+        }
+        if self.normal.is_empty() {
+            // An idle peer keeps no memory for a burst that is over.
+            self.normal = VecDeque::new();
+        }
+    }
+}
+
+/// Frames up to this size are copied into a run; a larger one is cheaper shared.
+const COPY_LIMIT: usize = 4_096;
+/// A run is closed at this size, so that what it holds is freed as it is sent.
+const RUN_LIMIT: usize = 64 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Command;
+
+    fn frame(fill: u8, len: usize) -> Frame {
+        Frame::encode([0; 4], Command::TX, |out| out.resize(out.len() + len, fill))
+    }
+
+    /// Takes at most `n` bytes, as a socket would.
+    fn take(outbox: &mut Outbox, n: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let filled = outbox.pending(&mut slices);
+        let mut bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+        bytes.truncate(n);
+        outbox.mark_sent(bytes.len());
+        bytes
+    }
+
+    #[test]
+    fn bytes_come_in_order_whatever_the_socket_takes() {
+        let frames: Vec<Frame> =
+            [10, 0, 5_000, 300, 300, 70_000, 20].iter().enumerate().map(|(i, &n)| frame(i as u8, n)).collect();
+        let expected: Vec<u8> = frames.iter().flat_map(|f| f.to_vec()).collect();
+        for step in [1, 7, 24, 1_000, 65_536, 1_000_000] {
+            let mut outbox = Outbox::default();
+            outbox.open();
+            frames.iter().for_each(|f| outbox.push(f.clone()));
+            let mut got = Vec::new();
+            while outbox.pending_bytes() > 0 {
+                got.extend(take(&mut outbox, step));
+            }
+            assert_eq!(got, expected, "step {step}");
+            assert_eq!(outbox.normal_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn an_urgent_frame_goes_at_the_next_frame_boundary() {
+        let small = [frame(1, 100), frame(2, 100), frame(3, 5_000)];
+        let pong = frame(9, 8);
+        let total: usize = small.iter().map(|f| f.len()).sum();
+        for cut in 0..=total {
+            let mut outbox = Outbox::default();
+            outbox.open();
+            small.iter().for_each(|f| outbox.push(f.clone()));
+            let mut got = Vec::new();
+            while got.len() < cut {
+                let want = cut - got.len();
+                got.extend(take(&mut outbox, want));
+            }
+            outbox.push_urgent(pong.clone());
+            while outbox.pending_bytes() > 0 {
+                got.extend(take(&mut outbox, 33));
+            }
+            // Where the cut falls within a frame, that frame is finished first.
+            let mut expected = Vec::new();
+            let mut urgent_done = false;
+            for f in &small {
+                if !urgent_done && expected.len() >= cut {
+                    expected.extend_from_slice(&pong);
+                    urgent_done = true;
+                }
+                expected.extend_from_slice(f);
+            }
+            if !urgent_done {
+                expected.extend_from_slice(&pong);
+            }
+            assert_eq!(got, expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn normal_frames_wait_for_the_handshake() {
+        let mut outbox = Outbox::default();
+        outbox.push(frame(1, 10));
+        assert_eq!(outbox.pending_bytes(), 0);
+        assert!(take(&mut outbox, 100).is_empty());
+        outbox.push_urgent(frame(2, 0));
+        assert_eq!(take(&mut outbox, 100), frame(2, 0).to_vec());
+        outbox.open();
+        assert_eq!(take(&mut outbox, 100), frame(1, 10).to_vec());
+    }
+}

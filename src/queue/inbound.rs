@@ -1,0 +1,256 @@
+//! The inbound queue: what the event loop tells the message threads, and the budget of the frames among it.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::error::DisconnectReason;
+use crate::message::Version;
+use crate::peer::{ConnectionId, PeerId};
+use crate::proto::{FrameBatch, PeerLimits};
+use crate::wire::Command;
+
+/// What a message thread is told, in order for each connection.
+#[derive(Debug)]
+pub(crate) enum Inbound {
+    /// The handshake is done.
+    Up { connection: ConnectionId, peer: PeerId, version: Box<Version>, remote: SocketAddr },
+    /// The connection ended, or could not be made; nothing of it comes after this.
+    Down { connection: ConnectionId, peer: PeerId, reason: DisconnectReason },
+    /// Frames arrived; their cost is charged to the connection.
+    Frames { connection: ConnectionId, peer: PeerId, batch: FrameBatch },
+    /// The peer said what it takes.
+    Limits { connection: ConnectionId, peer: PeerId, limits: PeerLimits },
+    /// A keepalive ping came back.
+    RoundTrip { peer: PeerId, round_trip: Duration },
+    /// A payload above the stream threshold is being skipped; `start` has its first bytes.
+    Oversized { connection: ConnectionId, peer: PeerId, command: Command, length: u64, start: Vec<u8> },
+    /// Half the outbound share of a watched connection is free again.
+    Writable { peer: PeerId },
+    /// A name was resolved, or not.
+    Resolved { peer: PeerId, connection: ConnectionId, result: Result<Vec<SocketAddr>, DisconnectReason> },
+    /// A message queue has room again, was closed, or a deadline came closer.
+    Wake,
+    /// Nothing follows.
+    Shutdown,
+}
+
+/// Bounds the frames that lie between the socket and their receiver, for each connection and for all together.
+///
+/// Small frames are charged to the connection's own share. A larger payload asks for room in the pool before its first
+/// byte is taken, so that what was begun can always be finished.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    share: usize,
+    pool: usize,
+    /// The most one connection may have of the pool.
+    pool_each: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    accounts: HashMap<ConnectionId, Account>,
+    /// Always the sum of what the accounts have of the pool.
+    pool_used: usize,
+    /// Connections that wait for room in the pool, first come, first served.
+    pool_line: VecDeque<ConnectionId>,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    used: usize,
+    pool_used: usize,
+    /// The room it waits for in the pool.
+    wanted: usize,
+    /// Not read until half its share is free.
+    starved: bool,
+    /// The connection is gone; frames of it may still be under way.
+    closed: bool,
+}
+
+impl Budget {
+    pub(crate) fn new(share: usize, pool: usize, pool_each: usize) -> Self {
+        Self { share, pool, pool_each, state: Mutex::default() }
+    }
+
+    pub(crate) fn open(&self, connection: ConnectionId) {
+        self.state.lock().accounts.insert(connection, Account::default());
+    }
+
+    /// Notes that nothing more will be charged, and gives back `reserved` bytes that no frame will carry.
+    ///
+    /// Returns connections that may go on.
+    #[must_use]
+    pub(crate) fn close(&self, connection: ConnectionId, reserved: usize) -> Vec<ConnectionId> {
+        let mut state = self.state.lock();
+        if let Some(account) = state.accounts.get_mut(&connection) {
+            account.closed = true;
+            account.wanted = 0;
+        }
+        state.pool_line.retain(|&waiting| waiting != connection);
+        self.give_back(&mut state, connection, 0, reserved)
+    }
+
+    /// Charges small frames that were taken; false if the connection must not be read until it is resumed.
+    pub(crate) fn charge(&self, connection: ConnectionId, n: usize) -> bool {
+        let mut state = self.state.lock();
+        let Some(account) = state.accounts.get_mut(&connection) else { return true };
+        account.used += n;
+        account.starved = account.used >= self.share;
+        !account.starved
+    }
+
+    /// Asks for room in the pool; if there is none, the connection is resumed when there is, and asks again.
+    pub(crate) fn reserve(&self, connection: ConnectionId, n: usize) -> bool {
+        let mut state = self.state.lock();
+        let is_next = state.pool_line.front().is_none_or(|&first| first == connection);
+        let pool_left = self.pool - state.pool_used;
+        let Some(account) = state.accounts.get_mut(&connection) else { return true };
+        let own_room = account.pool_used == 0 || account.pool_used + n <= self.pool_each;
+        if is_next && own_room && n <= pool_left {
+            account.pool_used += n;
+            account.wanted = 0;
+            state.pool_used += n;
+            if state.pool_line.front() == Some(&connection) {
+                state.pool_line.pop_front();
+            }
+            return true;
+        }
+        account.wanted = n;
+        if !state.pool_line.contains(&connection) {
+            state.pool_line.push_back(connection);
+        }
+        false
+    }
+
+    /// Gives back what frames were charged, `n` of the share and `reserved` of the pool.
+    ///
+    /// Returns connections that may go on.
+    #[must_use]
+    pub(crate) fn release(&self, connection: ConnectionId, n: usize, reserved: usize) -> Vec<ConnectionId> {
+        self.give_back(&mut self.state.lock(), connection, n, reserved)
+    }
+
+    /// Bytes charged to all connections together.
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> usize {
+        let state = self.state.lock();
+        state.pool_used + state.accounts.values().map(|account| account.used).sum::<usize>()
+    }
+
+    fn give_back(
+        &self,
+        state: &mut State,
+        connection: ConnectionId,
+        n: usize,
+        reserved: usize,
+    ) -> Vec<ConnectionId> {
+        let mut resumed = Vec::new();
+        if let Some(account) = state.accounts.get_mut(&connection) {
+            debug_assert!(n <= account.used && reserved <= account.pool_used, "more given back than was charged");
+            account.used -= n;
+            account.pool_used -= reserved;
+            state.pool_used -= reserved;
+            if account.starved && account.used <= self.share / 2 && !account.closed {
+                account.starved = false;
+                resumed.push(connection);
+            }
+            if account.closed && account.used == 0 && account.pool_used == 0 {
+                state.accounts.remove(&connection);
+            }
+        }
+        if reserved > 0 || !state.pool_line.is_empty() {
+            self.resume_next_in_line(state, &mut resumed);
+        }
+        resumed
+    }
+
+    /// Resumes whoever is first in line and fits; the others keep their place behind him.
+    fn resume_next_in_line(&self, state: &mut State, resumed: &mut Vec<ConnectionId>) {
+        // One that waits for its own earlier payloads must not hold up the others.
+        let blocked_by_itself = |account: &Account| {
+            account.pool_used > 0 && account.pool_used + account.wanted > self.pool_each
+        };
+        for _ in 0..state.pool_line.len() {
+            let Some(&first) = state.pool_line.front() else { return };
+            match state.accounts.get(&first) {
+                Some(account) if blocked_by_itself(account) => state.pool_line.rotate_left(1),
+                Some(account) if state.pool_used + account.wanted <= self.pool => {
+                    if !resumed.contains(&first) {
+                        resumed.push(first);
+                    }
+                    return;
+                }
+                Some(_) => return,
+                None => drop(state.pool_line.pop_front()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ConnectionId = ConnectionId(1);
+    const B: ConnectionId = ConnectionId(2);
+    const C: ConnectionId = ConnectionId(3);
+
+    fn budget() -> Budget {
+        let budget = Budget::new(100, 1_000, 600);
+        [A, B, C].into_iter().for_each(|c| budget.open(c));
+        budget
+    }
+
+    #[test]
+    fn a_share_that_is_full_stops_only_its_own_peer() {
+        let budget = budget();
+        assert!(budget.charge(A, 60));
+        assert!(!budget.charge(A, 60));
+        assert!(budget.charge(B, 60));
+        assert_eq!(budget.release(A, 60, 0), []);
+        assert_eq!(budget.release(A, 10, 0), [A]);
+        assert_eq!(budget.release(A, 50, 0), []);
+    }
+
+    #[test]
+    fn the_pool_serves_in_order_and_nobody_is_overtaken() {
+        let budget = budget();
+        assert!(budget.reserve(A, 600));
+        assert!(!budget.reserve(B, 500));
+        // It would fit, but B is first in line.
+        assert!(!budget.reserve(C, 300));
+        assert_eq!(budget.release(A, 0, 600), [B]);
+        assert!(budget.reserve(B, 500));
+        assert_eq!(budget.release(B, 0, 0), [C]);
+        assert!(budget.reserve(C, 300));
+        assert_eq!(budget.used(), 800);
+    }
+
+    #[test]
+    fn a_peer_that_waits_for_itself_holds_up_nobody() {
+        let budget = budget();
+        assert!(budget.reserve(A, 400));
+        assert!(!budget.reserve(A, 400));
+        assert!(!budget.reserve(B, 300));
+        assert_eq!(budget.release(C, 0, 0), [B]);
+        assert!(budget.reserve(B, 300));
+    }
+
+    #[test]
+    fn a_connection_that_ends_gives_back_what_it_reserved() {
+        let budget = budget();
+        assert!(budget.reserve(A, 600));
+        assert!(!budget.reserve(B, 600));
+        assert_eq!(budget.close(A, 600), [B]);
+        assert!(budget.reserve(B, 600));
+        assert!(!budget.reserve(C, 600));
+        assert_eq!(budget.close(C, 0), []);
+        assert_eq!(budget.close(B, 600), []);
+        assert_eq!(budget.used(), 0);
+        assert!(budget.state.lock().accounts.is_empty());
+    }
+}

@@ -1,0 +1,13 @@
+//! The three queues between the threads, their byte budgets, and what happens when each is full.
+//!
+//! | queue | from, to | bounded by |
+//! |---|---|---|
+//! | outbound | callers and message threads, to the event loop | [`outbound::Budget`] |
+//! | inbound | the event loop, to the message threads | [`inbound::Budget`] |
+//! | message | the message threads, to callers | bytes and items of each [`message`] queue |
+
+pub(crate) mod events;
+pub(crate) mod inbound;
+pub(crate) mod message;
+pub(crate) mod outbound;
+pub(crate) mod slot;

@@ -1,0 +1,247 @@
+//! The outbound queue: commands to the event loop, and the budget of the frames among them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::DisconnectReason;
+use crate::peer::{ConnectionId, PeerId};
+use crate::wire::Frame;
+
+/// What the event loop is told to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Make a connection.
+    Connect { connection: ConnectionId, peer: PeerId, address: SocketAddr },
+    /// Go on with a connection that the caller's dialler made, or failed to make.
+    Adopt { connection: ConnectionId, peer: PeerId, result: Result<std::net::TcpStream, DisconnectReason> },
+    /// Send a frame whose bytes are charged to the connection.
+    Send { connection: ConnectionId, frame: Frame },
+    /// Send one frame over several connections, charged to each.
+    SendAll { connections: Vec<ConnectionId>, frame: Frame },
+    /// End a connection.
+    Close { connection: ConnectionId, reason: DisconnectReason },
+    /// Read a connection, or leave its bytes in the kernel, as its messages are taken.
+    SetReading { connection: ConnectionId, reading: bool },
+    /// The inbound budget has room for it again.
+    Resume { connection: ConnectionId },
+    /// End everything, at once or when all frames have left, at the latest at the given instant.
+    Shutdown { flush_until: Option<Instant> },
+}
+
+/// Bounds the frames that wait for each connection and for all together.
+///
+/// Each connection has its share for itself; what lies beyond it is taken from the pool that all share.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    share: usize,
+    pool: usize,
+    state: Mutex<State>,
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    accounts: HashMap<ConnectionId, Account>,
+    /// Always the sum over all accounts of what is charged beyond the share.
+    pool_used: usize,
+    waiting: usize,
+    shutdown: bool,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    used: usize,
+    /// Somebody wants to hear when half the share is free again.
+    watched: bool,
+}
+
+/// Why a charge is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Closed,
+    TooLarge { limit: usize },
+    Shutdown,
+}
+
+/// How long a charge may wait for room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wait {
+    No,
+    Until(Instant),
+    Forever,
+}
+
+impl Budget {
+    pub(crate) fn new(share: usize, pool: usize) -> Self {
+        Self { share, pool, state: Mutex::default(), room: Condvar::new() }
+    }
+
+    pub(crate) fn open(&self, connection: ConnectionId) {
+        self.state.lock().accounts.insert(connection, Account::default());
+    }
+
+    /// Ends an account; whoever waits for room in it is told.
+    pub(crate) fn close(&self, connection: ConnectionId) {
+        let mut state = self.state.lock();
+        if let Some(account) = state.accounts.remove(&connection) {
+            state.pool_used -= account.used.saturating_sub(self.share);
+        }
+        self.room.notify_all();
+    }
+
+    /// Refuses every charge from now on.
+    pub(crate) fn shut_down(&self) {
+        self.state.lock().shutdown = true;
+        self.room.notify_all();
+    }
+
+    /// Charges `n` bytes, waiting for room as `wait` says.
+    pub(crate) fn charge(&self, connection: ConnectionId, n: usize, wait: Wait) -> Result<(), Refused> {
+        let limit = self.share.saturating_add(self.pool);
+        if n > limit {
+            return Err(Refused::TooLarge { limit });
+        }
+        let mut state = self.state.lock();
+        loop {
+            if state.shutdown {
+                return Err(Refused::Shutdown);
+            }
+            let pool_used = state.pool_used;
+            let Some(account) = state.accounts.get_mut(&connection) else {
+                return Err(Refused::Closed);
+            };
+            let more = self.pool_more(account.used, n);
+            if more == 0 || pool_used + more <= self.pool {
+                account.used += n;
+                state.pool_used += more;
+                return Ok(());
+            }
+            state.waiting += 1;
+            let timed_out = match wait {
+                Wait::No => true,
+                Wait::Until(deadline) => self.room.wait_until(&mut state, deadline).timed_out(),
+                Wait::Forever => {
+                    self.room.wait(&mut state);
+                    false
+                }
+            };
+            state.waiting -= 1;
+            if timed_out {
+                return Err(Refused::Full);
+            }
+        }
+    }
+
+    /// Charges `n` bytes beyond every limit: for what is bounded elsewhere, as requests are.
+    pub(crate) fn charge_anyway(&self, connection: ConnectionId, n: usize) -> Result<(), Refused> {
+        let mut state = self.state.lock();
+        if state.shutdown {
+            return Err(Refused::Shutdown);
+        }
+        let account = state.accounts.get_mut(&connection).ok_or(Refused::Closed)?;
+        let more = self.pool_more(account.used, n);
+        account.used += n;
+        state.pool_used += more;
+        Ok(())
+    }
+
+    /// Asks that a release below half the share is told by [`release`](Self::release), once; false if it is there
+    /// already.
+    pub(crate) fn watch(&self, connection: ConnectionId) -> bool {
+        let mut state = self.state.lock();
+        let low = self.share / 2;
+        match state.accounts.get_mut(&connection) {
+            Some(account) if account.used > low => {
+                account.watched = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives back `n` bytes; true if the account was watched and half its share is free again.
+    pub(crate) fn release(&self, connection: ConnectionId, n: usize) -> bool {
+        let mut state = self.state.lock();
+        let Some(account) = state.accounts.get_mut(&connection) else {
+            return false;
+        };
+        debug_assert!(n <= account.used, "more given back than was charged");
+        let before = account.used;
+        account.used -= n;
+        let is_low = account.used <= self.share / 2;
+        let told = is_low && std::mem::take(&mut account.watched);
+        let less = before.saturating_sub(self.share) - account.used.saturating_sub(self.share);
+        state.pool_used -= less;
+        // Waiters are woken at the low-water mark, not for every byte.
+        if state.waiting > 0 && (is_low || state.pool_used <= self.pool / 2) {
+            self.room.notify_all();
+        }
+        told
+    }
+
+    fn pool_more(&self, used: usize, n: usize) -> usize {
+        (used + n).saturating_sub(self.share) - used.saturating_sub(self.share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ConnectionId = ConnectionId(1);
+    const B: ConnectionId = ConnectionId(2);
+
+    #[test]
+    fn a_full_pool_leaves_every_share_free() {
+        let budget = Budget::new(100, 50);
+        budget.open(A);
+        budget.open(B);
+        assert_eq!(budget.charge(A, 150, Wait::No), Ok(()));
+        assert_eq!(budget.charge(A, 1, Wait::No), Err(Refused::Full));
+        assert_eq!(budget.charge(B, 100, Wait::No), Ok(()));
+        assert_eq!(budget.charge(B, 1, Wait::No), Err(Refused::Full));
+        budget.release(A, 60);
+        assert_eq!(budget.charge(B, 50, Wait::No), Ok(()));
+        assert_eq!(budget.charge(B, 151, Wait::No), Err(Refused::TooLarge { limit: 150 }));
+        budget.close(B);
+        assert_eq!(budget.charge(B, 1, Wait::No), Err(Refused::Closed));
+        assert_eq!(budget.charge(A, 60, Wait::No), Ok(()));
+    }
+
+    #[test]
+    fn a_watched_account_is_told_once_at_half_its_share() {
+        let budget = Budget::new(100, 50);
+        budget.open(A);
+        assert!(!budget.watch(A));
+        assert_eq!(budget.charge(A, 90, Wait::No), Ok(()));
+        assert!(budget.watch(A));
+        assert!(!budget.release(A, 30));
+        assert!(budget.release(A, 10));
+        assert!(!budget.release(A, 50));
+    }
+
+    #[test]
+    fn a_waiting_caller_is_told_of_room_close_and_shutdown() {
+        let budget = std::sync::Arc::new(Budget::new(10, 0));
+        let wait_for = |end: fn(&Budget)| {
+            budget.open(A);
+            assert_eq!(budget.charge(A, 10, Wait::No), Ok(()));
+            let waiter = {
+                let budget = budget.clone();
+                std::thread::spawn(move || budget.charge(A, 5, Wait::Forever))
+            };
+            while budget.state.lock().waiting == 0 {
+                std::thread::yield_now();
+            }
+            end(&budget);
+            waiter.join().unwrap()
+        };
+        assert_eq!(wait_for(|b| drop(b.release(A, 10))), Ok(()));
+        assert_eq!(wait_for(|b| b.close(A)), Err(Refused::Closed));
+        assert_eq!(wait_for(|b| b.shut_down()), Err(Refused::Shutdown));
+    }
+}
