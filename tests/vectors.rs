@@ -2,6 +2,8 @@
 //!
 //! Layers 1 and 2. The data and its origin are in `tests/data`.
 
+#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
+
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
