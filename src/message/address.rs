@@ -95,9 +95,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<TimestampedAddress>, D
     if count > MAX_ADDRESSES {
         return Err(DecodeError::TooManyItems { count: count as u64, limit: MAX_ADDRESSES as u64 });
     }
-    (0..count)
-        .map(|_| Ok(TimestampedAddress { time: reader.u32()?, address: NetworkAddress::read(reader)? }))
-        .collect()
+    reader.items(count, |reader| {
+        Ok(TimestampedAddress { time: reader.u32()?, address: NetworkAddress::read(reader)? })
+    })
 }
 
 pub(super) fn write(addresses: &[TimestampedAddress], out: &mut Vec<u8>) {

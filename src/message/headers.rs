@@ -43,8 +43,7 @@ impl GetHeaders {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let version = reader.u32()?;
         let count = reader.count(32)?;
-        let locator =
-            (0..count).map(|_| Ok(BlockHash::from_wire(reader.array()?))).collect::<Result<_, DecodeError>>()?;
+        let locator = reader.items(count, |reader| Ok(BlockHash::from_wire(reader.array()?)))?;
         Ok(Self { version, locator, stop: BlockHash::from_wire(reader.array()?) })
     }
 
@@ -64,13 +63,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<BlockHeader>, DecodeEr
     if count > MAX_HEADERS {
         return Err(DecodeError::TooManyItems { count: count as u64, limit: MAX_HEADERS as u64 });
     }
-    (0..count)
-        .map(|_| {
-            let header = BlockHeader::decode(&reader.array()?);
-            reader.compact_size()?;
-            Ok(header)
-        })
-        .collect()
+    reader.items(count, |reader| {
+        let header = BlockHeader::decode(&reader.array()?);
+        reader.compact_size()?;
+        Ok(header)
+    })
 }
 
 pub(super) fn write(headers: &[BlockHeader], out: &mut Vec<u8>) {

@@ -109,7 +109,7 @@ impl From<InventoryKind> for u32 {
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Vec<Inventory>, DecodeError> {
     let count = reader.count(Inventory::LEN)?;
-    (0..count).map(|_| Ok(Inventory { kind: reader.u32()?.into(), hash: reader.array()? })).collect()
+    reader.items(count, |reader| Ok(Inventory { kind: reader.u32()?.into(), hash: reader.array()? }))
 }
 
 pub(super) fn write(items: &[Inventory], out: &mut Vec<u8>) {

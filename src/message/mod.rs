@@ -70,7 +70,8 @@ pub enum Message {
     Block(Block),
     /// `getheaders`: asks for the headers after a locator.
     GetHeaders(GetHeaders),
-    /// `headers`: up to 2,000 block headers.
+    /// `headers`: up to 2,000 block headers, each followed by a transaction count that means nothing (a compact
+    /// size, written as 0).
     Headers(Vec<BlockHeader>),
     /// `getaddr`: asks for addresses of other peers. No payload.
     GetAddr,
@@ -133,9 +134,10 @@ impl Message {
     ///
     /// What is wrong with the payload; an unknown command is never an error.
     pub fn decode(command: Command, payload: &[u8]) -> Result<Self, DecodeError> {
-        match Self::decode_fields(command, payload)? {
-            Some(message) => Ok(message),
-            None => Self::decode_kept(command, SharedBytes::copy_from(payload), None),
+        match command {
+            // These keep their bytes.
+            Command::TX | Command::BLOCK => Self::decode_shared(command, SharedBytes::copy_from(payload), None),
+            _ => Self::decode_fields(command, payload, SharedBytes::copy_from),
         }
     }
 
@@ -153,43 +155,39 @@ impl Message {
         payload: SharedBytes,
         digest: Option<&[u8; 32]>,
     ) -> Result<Self, DecodeError> {
-        match Self::decode_fields(command, &payload)? {
-            Some(message) => Ok(message),
-            None => Self::decode_kept(command, payload, digest),
+        match command {
+            Command::TX => Ok(Self::Tx(Transaction::from_payload(payload, digest)?)),
+            Command::BLOCK => Ok(Self::Block(Block::from_payload(payload)?)),
+            _ => Self::decode_fields(command, &payload, |_| payload.clone().compacted()),
         }
     }
 
-    /// Decodes the messages that are taken apart; `None` for those that keep their bytes.
-    fn decode_fields(command: Command, payload: &[u8]) -> Result<Option<Self>, DecodeError> {
+    /// Decodes a message that is taken apart; `keep` gives the payload of an unknown one.
+    fn decode_fields(
+        command: Command,
+        payload: &[u8],
+        keep: impl FnOnce(&[u8]) -> SharedBytes,
+    ) -> Result<Self, DecodeError> {
         let reader = &mut Reader::new(payload);
-        Ok(Some(match command {
-            Command::VERSION => Self::Version(Version::read(reader)?),
-            Command::VERACK => Self::Verack,
-            Command::PING => Self::Ping { nonce: reader.u64()? },
-            Command::PONG => Self::Pong { nonce: reader.u64()? },
-            Command::PROTOCONF => Self::ProtoConf(ProtoConf::read(reader)?),
+        Ok(match command {
             Command::INV => Self::Inv(inventory::read(reader)?),
             Command::GETDATA => Self::GetData(inventory::read(reader)?),
             Command::NOTFOUND => Self::NotFound(inventory::read(reader)?),
-            Command::GETHEADERS => Self::GetHeaders(GetHeaders::read(reader)?),
             Command::HEADERS => Self::Headers(headers::read(reader)?),
-            Command::GETADDR => Self::GetAddr,
-            Command::ADDR => Self::Addr(address::read(reader)?),
+            Command::GETHEADERS => Self::GetHeaders(GetHeaders::read(reader)?),
+            Command::PING => Self::Ping { nonce: reader.u64()? },
+            Command::PONG => Self::Pong { nonce: reader.u64()? },
             Command::REJECT => Self::Reject(Reject::read(reader)?),
+            Command::ADDR => Self::Addr(address::read(reader)?),
+            Command::VERSION => Self::Version(Version::read(reader)?),
+            Command::VERACK => Self::Verack,
+            Command::PROTOCONF => Self::ProtoConf(ProtoConf::read(reader)?),
+            Command::GETADDR => Self::GetAddr,
             Command::SENDHEADERS => Self::SendHeaders,
             Command::FEEFILTER => Self::FeeFilter { satoshis_per_kilobyte: reader.i64()? },
             Command::SENDCMPCT => Self::SendCmpct(SendCmpct::read(reader)?),
             Command::AUTHCH => Self::AuthCh(AuthCh::read(reader)?),
-            _ => return Ok(None),
-        }))
-    }
-
-    /// Decodes the messages that keep their bytes.
-    fn decode_kept(command: Command, payload: SharedBytes, digest: Option<&[u8; 32]>) -> Result<Self, DecodeError> {
-        Ok(match command {
-            Command::TX => Self::Tx(Transaction::from_payload(payload, digest)?),
-            Command::BLOCK => Self::Block(Block::from_payload(payload)?),
-            _ => Self::Unknown { command, payload: payload.compacted() },
+            _ => Self::Unknown { command, payload: keep(payload) },
         })
     }
 

@@ -419,3 +419,38 @@ mod serialized {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spending(outpoints: &[OutPoint]) -> Transaction {
+        let input = |previous_output: &OutPoint| TransactionInput {
+            previous_output: *previous_output,
+            script_sig: &[],
+            sequence: 0,
+        };
+        Transaction::new(1, &outpoints.iter().map(input).collect::<Vec<_>>(), &[], 0)
+    }
+
+    #[test]
+    fn only_one_input_that_spends_nothing_makes_a_coinbase() {
+        let zero_txid = OutPoint { index: 0, ..OutPoint::NULL };
+        let last_index = OutPoint { txid: Txid::from_wire([1; 32]), ..OutPoint::NULL };
+        assert!(spending(&[OutPoint::NULL]).is_coinbase());
+        for outpoints in [&[][..], &[zero_txid], &[last_index], &[OutPoint::NULL, OutPoint::NULL]] {
+            assert!(!spending(outpoints).is_coinbase(), "{outpoints:?}");
+        }
+    }
+
+    #[test]
+    fn a_known_digest_is_the_txid_unless_bytes_follow() {
+        let transaction = spending(&[OutPoint::NULL]);
+        let payload = SharedBytes::copy_from(transaction.raw());
+        let digest = [7; 32];
+        let trusted = Transaction::from_payload(payload, Some(&digest)).unwrap();
+        assert_eq!(trusted.txid(), Txid::from_wire(digest));
+        let longer = SharedBytes::from([transaction.raw(), &[0][..]].concat());
+        assert_eq!(Transaction::from_payload(longer, Some(&digest)).unwrap(), transaction);
+    }
+}

@@ -26,9 +26,9 @@ pub const PROTOCOL_VERSION: i32 = 70016;
 /// | relay | 1 | zero: announce no transactions to me |
 /// | association id | 1 + n | byte string, at most 129 |
 ///
-/// A peer may end it after the receiver, the nonce, or any field behind that, but not inside a field. A shortened
-/// message reads as if the missing fields had the values of [`Version::new`] (the nonce is 0, the user agent
-/// empty, the start height -1) and encodes to its own length again.
+/// A peer may end it after the receiver, the nonce, or any field behind that, but not inside a field. Of a shortened
+/// message the nonce reads as 0, the user agent as empty, the start height as -1, the rest as `None`; it encodes to
+/// its own length again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Version {

@@ -163,6 +163,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads `count` items, a count that [`count`](Self::count) has held against the bytes left.
+    pub(crate) fn items<T>(
+        &mut self,
+        count: usize,
+        mut read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        // Collecting results would grow the list step by step.
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            items.push(read(self)?);
+        }
+        Ok(items)
+    }
+
     /// A byte string: its compact size, then the bytes.
     ///
     /// # Errors
