@@ -243,6 +243,27 @@ pub enum RequestError {
     Crashed,
 }
 
+impl RequestError {
+    /// The variant's name in lower case with underscores, as it stands in JSON.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NotStarted => "not_started",
+            Self::NoPeers => "no_peers",
+            Self::NotFound { .. } => "not_found",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Failed { .. } => "failed",
+            Self::TooLarge { .. } => "too_large",
+            Self::MessageQueueFull => "message_queue_full",
+            Self::TooManyRequests => "too_many_requests",
+            Self::Invalid { .. } => "invalid",
+            Self::Cancelled => "cancelled",
+            Self::Shutdown => "shutdown",
+            Self::Crashed => "crashed",
+        }
+    }
+}
+
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,7 +2,18 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Shared;
+use crate::error::DisconnectReason;
+use crate::peer::{ConnectionId, PeerId};
+use crate::queue::inbound::Inbound;
+use crate::queue::outbound::Command;
 
 /// Turns names into addresses.
 ///
@@ -58,3 +69,93 @@ where
         self(address, timeout)
     }
 }
+
+/// Asks the caller's resolver for a peer's addresses, on a thread of its own.
+pub(super) fn resolve(shared: &Arc<Shared>, peer: PeerId, connection: ConnectionId, host: String, port: u16) {
+    let resolver = shared.config.resolver.clone();
+    spawn(
+        shared,
+        "conduit-resolve",
+        move || resolver.resolve(&host, port).map_err(|error| DisconnectReason::Resolve { kind: error.kind() }),
+        move |shared, result| {
+            shared.tell_message_thread_of(peer, Inbound::Resolved { peer, connection, result });
+        },
+    );
+}
+
+/// Asks the caller's resolver for peers, on a thread of its own.
+pub(super) fn resolve_seed(shared: &Arc<Shared>, host: String, port: u16) {
+    let resolver = shared.config.resolver.clone();
+    spawn(
+        shared,
+        "conduit-resolve",
+        move || {
+            let result = resolver.resolve(&host, port);
+            result.map_err(|error| {
+                log::info!(target: "conduit::driver", "seed {host} does not resolve: {error}");
+                DisconnectReason::Resolve { kind: error.kind() }
+            })
+        },
+        |shared, result| {
+            if let Ok(addresses) = result {
+                shared.enter(|core, now| core.engine.handle_seeds(now, addresses));
+            }
+        },
+    );
+}
+
+/// Lets the caller's dialler make a connection, on a thread of its own.
+pub(super) fn dial(
+    shared: &Arc<Shared>,
+    dialler: Arc<dyn Dialler>,
+    peer: PeerId,
+    connection: ConnectionId,
+    address: SocketAddr,
+) {
+    let timeout = shared.config.connect_timeout;
+    spawn(
+        shared,
+        "conduit-dial",
+        move || dialler.dial(address, timeout).map_err(|error| DisconnectReason::Dial { kind: error.kind() }),
+        move |shared, result| shared.command(Command::Adopt { connection, peer, result }),
+    );
+}
+
+/// Runs a hook on a thread that owns nothing of ours, so that a shutdown need not wait for it.
+fn spawn<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    name: &str,
+    hook: impl FnOnce() -> Result<T, DisconnectReason> + Send + 'static,
+    finish: impl FnOnce(&Arc<Shared>, Result<T, DisconnectReason>) + Send + 'static,
+) {
+    // Hooks that hang must not pile up without bound.
+    if shared.hooks().fetch_add(1, Ordering::AcqRel) >= MAX_HOOKS {
+        shared.hooks().fetch_sub(1, Ordering::AcqRel);
+        finish(shared, Err(DisconnectReason::Resolve { kind: io::ErrorKind::ResourceBusy }));
+        return;
+    }
+    let weak = Arc::downgrade(shared);
+    let finish = Arc::new(Mutex::new(Some(finish)));
+    let to_run = finish.clone();
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(hook)).unwrap_or_else(|_| {
+            log::error!(target: "conduit::driver", "a resolver or dialler of the caller's panicked");
+            Err(DisconnectReason::HookPanicked)
+        });
+        if let Some(shared) = weak.upgrade() {
+            shared.hooks().fetch_sub(1, Ordering::AcqRel);
+            if let Some(finish) = to_run.lock().take() {
+                finish(&shared, result);
+            }
+        }
+    });
+    if let Err(error) = spawned
+        && let Some(finish) = finish.lock().take()
+    {
+        shared.hooks().fetch_sub(1, Ordering::AcqRel);
+        finish(shared, Err(DisconnectReason::Resolve { kind: error.kind() }));
+    }
+}
+
+/// Resolver and dialler threads at once.
+const MAX_HOOKS: usize = 64;

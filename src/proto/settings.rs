@@ -58,6 +58,10 @@ impl PeerLimits {
         Self { max_recv_payload_length }
     }
 
+    pub(crate) const fn max_recv_payload_length(self) -> u32 {
+        self.max_recv_payload_length
+    }
+
     /// The largest payload the peer takes for `command`; more would get us banned (section 1.4).
     pub(crate) fn of(self, command: Command) -> u64 {
         // Whatever the peer's block limit is, it is far above anything we hold in memory.

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,11 +18,11 @@ use crate::wire::Command;
 #[derive(Debug)]
 pub(crate) enum Inbound {
     /// The handshake is done.
-    Up { connection: ConnectionId, peer: PeerId, version: Box<Version>, remote: SocketAddr },
+    Up { connection: ConnectionId, peer: PeerId, version: Box<Version> },
     /// The connection ended, or could not be made; nothing of it comes after this.
     Down { connection: ConnectionId, peer: PeerId, reason: DisconnectReason },
     /// Frames arrived; their cost is charged to the connection.
-    Frames { connection: ConnectionId, peer: PeerId, batch: FrameBatch },
+    Frames { connection: ConnectionId, peer: PeerId, batch: FrameBatch, link: Arc<LinkState> },
     /// The peer said what it takes.
     Limits { connection: ConnectionId, peer: PeerId, limits: PeerLimits },
     /// A keepalive ping came back.
@@ -35,6 +37,29 @@ pub(crate) enum Inbound {
     Wake,
     /// Nothing follows.
     Shutdown,
+}
+
+/// A connection that is up, as callers and message threads see it.
+#[derive(Debug)]
+pub(crate) struct LinkState {
+    pub(crate) connection: ConnectionId,
+    /// The peer's `max_recv_payload_length`.
+    pub(crate) limit: AtomicU32,
+    /// We do not read it, because nobody takes its messages.
+    pub(crate) paused: AtomicBool,
+    /// Batches of frames in the inbound queue.
+    pub(crate) in_flight: AtomicUsize,
+}
+
+impl LinkState {
+    pub(crate) fn new(connection: ConnectionId) -> Self {
+        Self {
+            connection,
+            limit: AtomicU32::new(PeerLimits::default().max_recv_payload_length()),
+            paused: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// Bounds the frames that lie between the socket and their receiver, for each connection and for all together.

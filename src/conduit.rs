@@ -1,0 +1,325 @@
+//! `Conduit`, the handle that callers hold.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broadcast::Broadcast;
+use crate::config::Config;
+use crate::driver::{Shared, deadline_after, random_seed};
+use crate::error::{
+    AddPeersError, BroadcastError, BroadcastFailure, ConfigError, RequestError, SendError, SendFailure, StartError,
+    SubscribeError, WaitForPeersError,
+};
+use crate::message::{Message, Transaction};
+use crate::peer::{PeerId, PeerInfo, ToPeerAddress};
+use crate::pending::{Outcome, Pending};
+use crate::queue::events::Events;
+use crate::queue::message::Messages;
+use crate::queue::outbound::Wait;
+use crate::request::{Request, RequestOptions};
+use crate::wire::{Command, SharedBytes};
+
+/// A client of a Bitcoin SV network.
+///
+/// Clones are handles of the same conduit; when the last one is dropped, it shuts down. All methods may be called from
+/// any thread at any time. Methods that wait have a deadline, from their arguments or the [`Config`], and end at once
+/// when the conduit is shut down.
+///
+/// ```no_run
+/// use conduit::{Conduit, Config, GetData, Network};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let conduit = Conduit::new(Config::new(Network::Main))?;
+/// conduit.add_peers(["104.238.220.203:8333"])?;
+/// conduit.start()?;
+/// let block = conduit.send_request(GetData::block(Network::Main.genesis()))?;
+/// println!("{} transactions", block.transaction_count());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Conduit {
+    handle: Arc<Handle>,
+}
+
+/// Shuts the conduit down when the last of its owners is gone.
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.shut_down(None);
+    }
+}
+
+impl Conduit {
+    /// Checks the settings; nothing runs yet.
+    ///
+    /// # Errors
+    ///
+    /// What the settings contradict.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self { handle: Arc::new(Handle { shared: Shared::new(config, random_seed()) }) })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// Names peers that are kept connected from now on, or from the start.
+    ///
+    /// Text (`"1.2.3.4:8333"`, `"node.example:8333"`), pairs of host and port, and socket addresses name a peer; without
+    /// a port it is the network's. A peer named twice keeps its identity. Without any, peers are found through the
+    /// network's DNS seeds. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// An address that is none, or more peers than [`max_peers`](Config#structfield.max_peers); none is added then.
+    pub fn add_peers<A: ToPeerAddress>(
+        &self,
+        addresses: impl IntoIterator<Item = A>,
+    ) -> Result<Vec<PeerId>, AddPeersError> {
+        let addresses = addresses.into_iter().map(|a| a.to_peer_address()).collect::<Result<_, _>>()?;
+        self.shared().add_peers(addresses)
+    }
+
+    /// Names the peer that is asked first while it is connected; another is the best while it is not.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_peers`](Self::add_peers).
+    pub fn set_main_peer(&self, address: impl ToPeerAddress) -> Result<PeerId, AddPeersError> {
+        self.shared().set_main_peer(address.to_peer_address()?)
+    }
+
+    /// Starts the threads and dials the peers; a second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a thread, or the conduit is shut down.
+    pub fn start(&self) -> Result<(), StartError> {
+        self.shared().start()
+    }
+
+    /// Starts, and blocks until some thread shuts the conduit down.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn run(&self) -> Result<(), StartError> {
+        self.start()?;
+        self.shared().wait_for_shutdown();
+        Ok(())
+    }
+
+    /// Starts, waits until every request that is queued has ended, and gives their outcomes in the order queued.
+    ///
+    /// Requests queued while it waits count too, so it ends when none is left. The conduit runs on.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn run_until_queue_empty(&self) -> Result<Vec<Outcome>, StartError> {
+        self.shared().run_until_queue_empty()
+    }
+
+    /// Ends the conduit and joins its threads: every wait ends with an error that says so.
+    ///
+    /// What is queued for peers is dropped; [`shutdown_after_flush`](Self::shutdown_after_flush) sends it. Messages
+    /// that arrived can still be taken. A second call, and one from a waker, does nothing more.
+    pub fn shutdown(&self) {
+        self.shared().shut_down(None);
+    }
+
+    /// Ends the conduit when everything queued for connected peers has left, or the time is over.
+    pub fn shutdown_after_flush(&self, timeout: Duration) {
+        self.shared().shut_down(Some(timeout));
+    }
+
+    /// Asks the best peers and blocks until the reply is there or the deadline over.
+    ///
+    /// The request goes to the next best peer when one is lost, does not have what is wanted, or does not answer in its
+    /// share of the time.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no reply.
+    pub fn send_request<R: Request>(&self, request: R) -> Result<R::Reply, RequestError> {
+        self.send_request_with(request, &RequestOptions::new())
+    }
+
+    /// As [`send_request`](Self::send_request), with a peer, time or number of attempts of its own.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no reply.
+    pub fn send_request_with<R: Request>(
+        &self,
+        request: R,
+        options: &RequestOptions,
+    ) -> Result<R::Reply, RequestError> {
+        self.submit(request, options, true)?.wait()
+    }
+
+    /// Queues a request, also before the start, and gives a handle to its reply. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// The request makes no sense, too many are under way, or the conduit is shut down.
+    pub fn send_request_nowait<R: Request>(&self, request: R) -> Result<Pending<R>, RequestError> {
+        self.send_request_nowait_with(request, &RequestOptions::new())
+    }
+
+    /// As [`send_request_nowait`](Self::send_request_nowait), with a peer, time or number of attempts of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_request_nowait`](Self::send_request_nowait).
+    pub fn send_request_nowait_with<R: Request>(
+        &self,
+        request: R,
+        options: &RequestOptions,
+    ) -> Result<Pending<R>, RequestError> {
+        self.submit(request, options, false)
+    }
+
+    fn submit<R: Request>(
+        &self,
+        request: R,
+        options: &RequestOptions,
+        blocking: bool,
+    ) -> Result<Pending<R>, RequestError> {
+        let (id, slot) = self.shared().submit(request.into_question()?, options, blocking)?;
+        Ok(Pending::new(slot, id, Arc::downgrade(self.shared())))
+    }
+
+    /// Queues a message for a peer, waiting while its outbound queue is full.
+    ///
+    /// `Ok` means queued, not delivered: the protocol has no receipts. The wait ends when the peer takes bytes, or is
+    /// dropped because it took none for [`stall_timeout`](Config#structfield.stall_timeout).
+    ///
+    /// # Errors
+    ///
+    /// The message, and why it was not queued.
+    pub fn send(&self, peer: PeerId, message: Message) -> Result<(), SendError<Message>> {
+        self.send_waiting(peer, message, Wait::Forever)
+    }
+
+    /// Queues a message for a peer, waiting at most this long while its outbound queue is full.
+    ///
+    /// # Errors
+    ///
+    /// The message, and why it was not queued.
+    pub fn send_timeout(&self, peer: PeerId, message: Message, timeout: Duration) -> Result<(), SendError<Message>> {
+        self.send_waiting(peer, message, deadline_after(timeout).map_or(Wait::Forever, Wait::Until))
+    }
+
+    /// Queues a message for a peer if its outbound queue has room.
+    ///
+    /// # Errors
+    ///
+    /// The message, and why it was not queued.
+    pub fn try_send(&self, peer: PeerId, message: Message) -> Result<(), SendError<Message>> {
+        self.send_waiting(peer, message, Wait::No)
+    }
+
+    fn send_waiting(&self, peer: PeerId, message: Message, wait: Wait) -> Result<(), SendError<Message>> {
+        let frame = message.to_frame(self.shared().config.network.magic());
+        self.shared().send_frame(peer, frame, wait).map_err(|reason| SendError { message, reason })
+    }
+
+    /// Queues one message for many peers, encoded and hashed once; waits for each whose outbound queue is full.
+    ///
+    /// Gives a result for each peer, in their order.
+    pub fn send_to_all(&self, peers: &[PeerId], message: &Message) -> Vec<Result<(), SendFailure>> {
+        let frame = message.to_frame(self.shared().config.network.magic());
+        self.shared().send_frame_to_all(peers, frame, Wait::Forever)
+    }
+
+    /// The queue of messages that no request, broadcast or stream has claimed, minus handshake and keepalive.
+    ///
+    /// Nothing is queued until this is first called, nor after the last [`Messages`] is dropped; called before the
+    /// start, nothing is missed. Every call gives a receiver of the same queue. Take what comes: when the queue is full,
+    /// peers that send more are not read until there is room.
+    ///
+    /// # Errors
+    ///
+    /// Too many queues are open, or the conduit is shut down.
+    pub fn messages(&self) -> Result<Messages, SubscribeError> {
+        self.shared().messages()
+    }
+
+    /// A queue of its own for messages with these commands; they go to [`messages`](Self::messages) too.
+    ///
+    /// # Errors
+    ///
+    /// Too many queues are open, or the conduit is shut down.
+    pub fn subscribe(&self, commands: impl IntoIterator<Item = Command>) -> Result<Messages, SubscribeError> {
+        self.shared().subscribe(commands.into_iter().collect())
+    }
+
+    /// What happens to peers from now on; every call gives a reader with a queue of its own.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.shared().events()
+    }
+
+    /// All peers as they stand now, best first.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.shared().peers()
+    }
+
+    /// Blocks until so many peers are connected.
+    ///
+    /// # Errors
+    ///
+    /// Fewer were in time, or the conduit is shut down.
+    pub fn wait_for_peers(&self, count: usize, timeout: Duration) -> Result<(), WaitForPeersError> {
+        self.shared().wait_for_peers(count, timeout)
+    }
+
+    /// Ends the connection to a peer and forgets it; false if it is not known.
+    #[must_use = "an unknown peer is told by the result only"]
+    pub fn disconnect(&self, peer: PeerId) -> bool {
+        self.shared().disconnect(peer)
+    }
+
+    /// Ends the connection to a peer and does not dial it for as long; false if it is not known.
+    #[must_use = "an unknown peer is told by the result only"]
+    pub fn ban(&self, peer: PeerId, how_long: Duration) -> bool {
+        self.shared().ban(peer, how_long)
+    }
+
+    /// Announces a transaction to the best `nodes` peers, serves it to whoever asks, and listens on the others.
+    ///
+    /// Does not block; the [`Broadcast`] tells what each peer did. With fewer peers connected, those that come later are
+    /// told. The same transaction again joins the broadcast under way.
+    ///
+    /// # Errors
+    ///
+    /// The bytes, and why they were not sent: they are not exactly one transaction, or too many are being broadcast.
+    pub fn broadcast_transaction(
+        &self,
+        raw: impl Into<Vec<u8>>,
+        nodes: usize,
+    ) -> Result<Broadcast, BroadcastError> {
+        let bytes = SharedBytes::from(raw.into());
+        let error = |reason| BroadcastError { raw: bytes.to_vec(), reason };
+        if nodes == 0 {
+            return Err(error(BroadcastFailure::NoNodes));
+        }
+        let transaction =
+            Transaction::from_raw(bytes.clone()).map_err(|e| error(BroadcastFailure::Malformed(e)))?;
+        self.shared().broadcast(&transaction, nodes).map_err(error)
+    }
+}
+
+impl fmt::Debug for Conduit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conduit").field("network", &self.shared().config.network).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,666 @@
+//! The event loop: one thread that moves bytes between all sockets and their connections, and decides nothing.
+//!
+//! The only code that names mio, whose edge-triggered rules it follows: read and write until the system says
+//! `WouldBlock`, or keep the socket on a list.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::message_thread;
+use super::shared::Shared;
+use crate::engine::Random;
+use crate::error::DisconnectReason;
+use crate::peer::{ConnectionId, PeerId};
+use crate::proto::{Connection, Event, FrameBatch, Link, Settings};
+use crate::queue::inbound::{Inbound, LinkState};
+use crate::queue::outbound::Command;
+
+/// Wakes the event loop; many wakes while it is busy cost one.
+#[derive(Default)]
+pub(super) struct LoopWaker {
+    /// Kept alive as long as the poll instance, as mio asks.
+    waker: OnceLock<Waker>,
+    /// Set by whoever wakes, cleared by the loop before it looks at its queue.
+    woken: AtomicBool,
+}
+
+impl LoopWaker {
+    /// Makes sure that the loop looks at its queue; what is to be seen there is put in before.
+    pub(super) fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel)
+            && let Some(waker) = self.waker.get()
+            && let Err(error) = waker.wake()
+        {
+            log::error!(target: "conduit::driver", "the event loop cannot be woken: {error}");
+        }
+    }
+}
+
+/// The loop's own state; nobody else touches a socket.
+pub(super) struct EventLoop {
+    shared: Arc<Shared>,
+    settings: Arc<Settings>,
+    random: Random,
+    poll: Poll,
+    sockets: HashMap<ConnectionId, Socket>,
+    /// When each socket's deadline is due, at the latest.
+    timers: BTreeSet<(Instant, ConnectionId)>,
+    /// Sockets whose last read stopped at its share of the turn.
+    unread: Vec<ConnectionId>,
+    /// Sockets with bytes to write.
+    unwritten: Vec<ConnectionId>,
+    /// Shared by all reads.
+    buffer: Vec<u8>,
+    /// Set when no new bytes are taken in: the instant by which everything must have left.
+    flush_until: Option<Instant>,
+}
+
+/// One connection from the dial to its end.
+struct Socket {
+    peer: PeerId,
+    address: SocketAddr,
+    stage: Stage,
+    timer: Option<Instant>,
+    /// On the list `unread`.
+    is_unread: bool,
+    /// On the list `unwritten`.
+    is_unwritten: bool,
+}
+
+enum Stage {
+    /// A caller's dialler is at work.
+    Dialling { deadline: Instant },
+    Connecting { stream: TcpStream, deadline: Instant },
+    Open(Box<Open>),
+}
+
+/// A connected socket.
+struct Open {
+    stream: TcpStream,
+    connection: Connection,
+    link: Arc<LinkState>,
+    readable: bool,
+    writable: bool,
+    /// The message thread lets its messages come.
+    wanted: bool,
+    /// The inbound budget has room.
+    room: bool,
+    /// Bytes read but not taken by the connection, which waits for room.
+    leftover: Vec<u8>,
+    /// Since when we do not read, by our own choice.
+    paused_at: Option<Instant>,
+    /// Charges of commands done with, given back with the next bytes sent.
+    spent: usize,
+}
+
+impl Open {
+    fn may_read(&self) -> bool {
+        self.wanted && self.room && self.connection.wants_read()
+    }
+}
+
+impl EventLoop {
+    pub(super) fn new(shared: Arc<Shared>, waker: &LoopWaker) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let new = Waker::new(poll.registry(), WAKER)?;
+        // The loop is made once; should that fail and be tried again, the second poll needs its own waker.
+        if waker.waker.set(new).is_err() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let settings = Arc::new(shared.config.connection_settings());
+        Ok(Self {
+            settings,
+            random: Random::new(super::random_seed()),
+            poll,
+            sockets: HashMap::new(),
+            timers: BTreeSet::new(),
+            unread: Vec::new(),
+            unwritten: Vec::new(),
+            buffer: vec![0; READ_SIZE],
+            flush_until: None,
+            shared,
+        })
+    }
+
+    /// Runs until the shutdown; then every connection is closed and every message thread told.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            let timeout = self.until_next_deadline();
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!(target: "conduit::driver", "poll failed: {error}");
+                // Not to spin, whatever the system's trouble is.
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let now = Instant::now();
+            self.take_commands(now, commands);
+            for event in &events {
+                if event.token() != WAKER {
+                    let id = ConnectionId(event.token().0 as u64);
+                    self.service(now, id, event.is_readable() || event.is_read_closed() || event.is_error(), event.is_writable());
+                }
+            }
+            self.service_unread(now);
+            self.fire_deadlines(now);
+            self.flush(now);
+            if self.flush_until.is_some_and(|until| now >= until || self.has_nothing_to_send()) {
+                break;
+            }
+        }
+        let open: Vec<_> = self.sockets.keys().copied().collect();
+        for id in open {
+            self.close(id, DisconnectReason::Shutdown);
+        }
+        for index in 0..self.shared.inbound.len() {
+            self.shared.tell_message_thread(index, Inbound::Shutdown);
+        }
+    }
+
+    fn until_next_deadline(&self) -> Option<Duration> {
+        if !self.unread.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = self.timers.first().map(|&(at, _)| at);
+        let next = [next, self.flush_until].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Empties the whole queue, so that many wakes cost one.
+    fn take_commands(&mut self, now: Instant, commands: &Receiver<Command>) {
+        self.shared.waker().woken.store(false, Ordering::Release);
+        // What comes while this runs has its own wake; the bound keeps the sockets from waiting.
+        for _ in 0..COMMANDS_PER_TURN {
+            let Ok(command) = commands.try_recv() else { return };
+            self.take_command(now, command);
+        }
+        self.shared.waker().wake();
+    }
+
+    fn take_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Send { connection, frame } => self.send(now, connection, frame),
+            Command::SendAll { connections, frame } => {
+                for connection in connections {
+                    self.send(now, connection, frame.clone());
+                }
+            }
+            Command::Connect { connection, peer, address } => self.connect(now, connection, peer, address),
+            Command::Adopt { connection, peer, result } => self.adopt(now, connection, peer, result),
+            Command::Close { connection, reason } => self.close(connection, reason),
+            Command::SetReading { connection, reading } => {
+                if let Some(open) = self.open(connection) {
+                    open.wanted = reading;
+                }
+                self.read_on(now, connection);
+            }
+            Command::Resume { connection } => {
+                if let Some(open) = self.open(connection) {
+                    open.room = true;
+                }
+                self.read_on(now, connection);
+            }
+            Command::Shutdown { flush_until } => {
+                let at_once = self.flush_until.is_some() || flush_until.is_none();
+                self.flush_until = if at_once { Some(now) } else { flush_until };
+            }
+        }
+    }
+
+    fn send(&mut self, now: Instant, id: ConnectionId, frame: crate::wire::Frame) {
+        // Of a connection that is gone, the budget has forgotten the charge.
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let Stage::Open(open) = &mut socket.stage else { return };
+        open.connection.send(now, frame);
+        open.spent += COMMAND_COST;
+        if !std::mem::replace(&mut socket.is_unwritten, true) {
+            self.unwritten.push(id);
+        }
+    }
+
+    fn connect(&mut self, now: Instant, id: ConnectionId, peer: PeerId, address: SocketAddr) {
+        let deadline = now + self.shared.config.connect_timeout;
+        let stage = if self.shared.config.dialler.is_some() {
+            Stage::Dialling { deadline }
+        } else {
+            match TcpStream::connect(address) {
+                Ok(stream) => Stage::Connecting { stream, deadline },
+                Err(error) => return self.refuse(id, peer, DisconnectReason::Dial { kind: error.kind() }),
+            }
+        };
+        let mut socket = Socket { peer, address, stage, timer: None, is_unread: false, is_unwritten: false };
+        if let Stage::Connecting { stream, .. } = &mut socket.stage
+            && let Err(error) = register(&self.poll, stream, id)
+        {
+            return self.refuse(id, peer, DisconnectReason::Dial { kind: error.kind() });
+        }
+        self.sockets.insert(id, socket);
+        self.rearm(id);
+    }
+
+    /// Goes on with a connection that the caller's dialler made.
+    fn adopt(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        peer: PeerId,
+        result: Result<std::net::TcpStream, DisconnectReason>,
+    ) {
+        // It may have been given up on meanwhile.
+        let Some(Socket { address, stage: Stage::Dialling { .. }, .. }) = self.sockets.get(&id) else { return };
+        let address = *address;
+        let adopted = result.and_then(|stream| {
+            let dial_error = |error: io::Error| DisconnectReason::Dial { kind: error.kind() };
+            stream.set_nonblocking(true).map_err(dial_error)?;
+            let mut stream = TcpStream::from_std(stream);
+            register(&self.poll, &mut stream, id).map_err(dial_error)?;
+            Ok(stream)
+        });
+        match adopted {
+            Ok(stream) => self.open_connection(now, id, peer, address, stream),
+            Err(reason) => self.close(id, reason),
+        }
+    }
+
+    /// A connection that never was one.
+    fn refuse(&self, connection: ConnectionId, peer: PeerId, reason: DisconnectReason) {
+        self.shared.tell_message_thread_of(peer, Inbound::Down { connection, peer, reason });
+    }
+
+    fn service(&mut self, now: Instant, id: ConnectionId, readable: bool, writable: bool) {
+        // A spurious event, or one of a socket just closed.
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        match &mut socket.stage {
+            Stage::Dialling { .. } => {}
+            Stage::Connecting { .. } => self.finish_connect(now, id),
+            Stage::Open(open) => {
+                open.readable |= readable;
+                open.writable |= writable;
+                if writable && !std::mem::replace(&mut socket.is_unwritten, true) {
+                    self.unwritten.push(id);
+                }
+                if readable {
+                    self.read_on(now, id);
+                }
+            }
+        }
+    }
+
+    /// A connect is done when the socket has no error and knows its peer (mio's rule).
+    fn finish_connect(&mut self, now: Instant, id: ConnectionId) {
+        let Some(Socket { stage: Stage::Connecting { stream, .. }, peer, address, .. }) = self.sockets.get(&id)
+        else {
+            return;
+        };
+        let (peer, address) = (*peer, *address);
+        let failed = match stream.take_error() {
+            Ok(None) => match stream.peer_addr() {
+                Ok(_) => None,
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
+                Err(error) => Some(error.kind()),
+            },
+            Ok(Some(error)) | Err(error) => Some(error.kind()),
+        };
+        if let Some(kind) = failed {
+            return self.close(id, DisconnectReason::Dial { kind });
+        }
+        let Some(mut socket) = self.sockets.remove(&id) else { return };
+        self.forget_timer(id, &mut socket);
+        if let Stage::Connecting { stream, .. } = socket.stage {
+            self.open_connection(now, id, peer, address, stream);
+        }
+    }
+
+    fn open_connection(&mut self, now: Instant, id: ConnectionId, peer: PeerId, address: SocketAddr, stream: TcpStream) {
+        if let Some(mut dialling) = self.sockets.remove(&id) {
+            self.forget_timer(id, &mut dialling);
+        }
+        // Requests are small and waited for.
+        if let Err(error) = stream.set_nodelay(true) {
+            log::debug!(target: "conduit::driver", "{peer}: no TCP_NODELAY: {error}");
+        }
+        let nonce = self.random.next();
+        let settings = self.settings.clone();
+        let connection = Connection::new(settings, Link::Outbound, address, nonce, now, super::now().unix);
+        self.shared.outbound_budget.open(id);
+        self.shared.inbound_budget.open(id);
+        let open = Open {
+            stream,
+            connection,
+            link: Arc::new(LinkState::new(id)),
+            readable: true,
+            writable: true,
+            wanted: true,
+            room: true,
+            leftover: Vec::new(),
+            paused_at: None,
+            spent: 0,
+        };
+        let stage = Stage::Open(Box::new(open));
+        self.sockets.insert(id, Socket { peer, address, stage, timer: None, is_unread: false, is_unwritten: true });
+        self.unwritten.push(id);
+        self.rearm(id);
+        log::debug!(target: "conduit::driver", "{peer}: connected to {address}");
+    }
+
+    /// Reads a socket as far as it may be read, and notes whether we are the ones who do not read it.
+    fn read_on(&mut self, now: Instant, id: ConnectionId) {
+        if let Err(reason) = self.try_read(now, id) {
+            return self.close(id, reason);
+        }
+        let pause_limit = self.shared.config.pause_limit;
+        let Some(open) = self.open(id) else { return };
+        let by_choice = !(open.wanted && open.room);
+        if by_choice != open.paused_at.is_some() {
+            open.paused_at = by_choice.then_some(now);
+            open.connection.set_reading(now, !by_choice);
+            if by_choice {
+                log::debug!(target: "conduit::driver", "not read for lack of room, at most {pause_limit:?}");
+            }
+        }
+        self.rearm(id);
+        self.note_unwritten(id);
+    }
+
+    fn try_read(&mut self, now: Instant, id: ConnectionId) -> Result<(), DisconnectReason> {
+        // No new work while we flush.
+        if self.flush_until.is_some() {
+            return Ok(());
+        }
+        let Some(Socket { stage: Stage::Open(open), peer, is_unread, .. }) = self.sockets.get_mut(&id) else {
+            return Ok(());
+        };
+        let peer = *peer;
+        let shared = &self.shared;
+        if open.may_read() || open.connection.wants_room().is_some() {
+            let leftover = std::mem::take(&mut open.leftover);
+            take_bytes(shared, now, id, peer, open, &leftover)?;
+        }
+        let mut left = READS_PER_TURN;
+        while open.readable && open.may_read() && open.leftover.is_empty() {
+            if left == 0 {
+                // Others have their turn first; no new event comes for what is left.
+                if !std::mem::replace(is_unread, true) {
+                    self.unread.push(id);
+                }
+                return Ok(());
+            }
+            left -= 1;
+            match open.stream.read(&mut self.buffer) {
+                Ok(0) => return Err(DisconnectReason::ClosedByPeer),
+                Ok(n) => {
+                    // A short read has emptied the socket, and what comes later has its own event; so the call that
+                    // would only say `WouldBlock` is saved.
+                    open.readable = n == self.buffer.len();
+                    take_bytes(shared, now, id, peer, open, &self.buffer[..n])?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => open.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(DisconnectReason::Io { kind: error.kind() }),
+            }
+        }
+        Ok(())
+    }
+
+    fn service_unread(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.unread) {
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                socket.is_unread = false;
+            }
+            self.read_on(now, id);
+        }
+    }
+
+    fn fire_deadlines(&mut self, now: Instant) {
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
+            self.timers.pop_first();
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                socket.timer = None;
+            }
+            match self.check_deadlines(now, id) {
+                Ok(()) => {
+                    self.rearm(id);
+                    self.note_unwritten(id);
+                }
+                Err(reason) => self.close(id, reason),
+            }
+        }
+    }
+
+    fn check_deadlines(&mut self, now: Instant, id: ConnectionId) -> Result<(), DisconnectReason> {
+        let pause_limit = self.shared.config.pause_limit;
+        let timed_out = DisconnectReason::Dial { kind: io::ErrorKind::TimedOut };
+        match self.sockets.get_mut(&id).map(|socket| &mut socket.stage) {
+            None => Ok(()),
+            Some(Stage::Dialling { deadline } | Stage::Connecting { deadline, .. }) => {
+                if now >= *deadline { Err(timed_out) } else { Ok(()) }
+            }
+            Some(Stage::Open(open)) => {
+                if open.paused_at.is_some_and(|since| now >= since + pause_limit) {
+                    return Err(DisconnectReason::PausedTooLong);
+                }
+                open.connection.handle_timeout(now).map_err(DisconnectReason::Protocol)
+            }
+        }
+    }
+
+    /// Sets a socket's timer if its next deadline is earlier than that; one too early does no harm.
+    fn rearm(&mut self, id: ConnectionId) {
+        let pause_limit = self.shared.config.pause_limit;
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let next = match &socket.stage {
+            Stage::Dialling { deadline } | Stage::Connecting { deadline, .. } => Some(*deadline),
+            Stage::Open(open) => {
+                let paused = open.paused_at.map(|since| since + pause_limit);
+                [open.connection.poll_timeout(), paused].into_iter().flatten().min()
+            }
+        };
+        let Some(next) = next else { return };
+        if socket.timer.is_none_or(|timer| next < timer) {
+            if let Some(timer) = socket.timer.replace(next) {
+                self.timers.remove(&(timer, id));
+            }
+            self.timers.insert((next, id));
+        }
+    }
+
+    fn forget_timer(&mut self, id: ConnectionId, socket: &mut Socket) {
+        if let Some(timer) = socket.timer.take() {
+            self.timers.remove(&(timer, id));
+        }
+    }
+
+    fn note_unwritten(&mut self, id: ConnectionId) {
+        if let Some(socket) = self.sockets.get_mut(&id)
+            && let Stage::Open(open) = &socket.stage
+            && open.connection.pending_bytes() > 0
+            && !std::mem::replace(&mut socket.is_unwritten, true)
+        {
+            self.unwritten.push(id);
+        }
+    }
+
+    /// Writes what waits, until the socket takes no more.
+    fn flush(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.unwritten) {
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                socket.is_unwritten = false;
+            }
+            match self.write(now, id) {
+                Ok(true) => self.read_on(now, id),
+                Ok(false) => self.rearm(id),
+                Err(reason) => self.close(id, reason),
+            }
+        }
+    }
+
+    /// Writes to one socket; true if it had not been read because its pongs had piled up.
+    fn write(&mut self, now: Instant, id: ConnectionId) -> Result<bool, DisconnectReason> {
+        let Some(Socket { stage: Stage::Open(open), peer, .. }) = self.sockets.get_mut(&id) else {
+            return Ok(false);
+        };
+        let was_choked = !open.connection.wants_read();
+        let mut sent = std::mem::take(&mut open.spent);
+        let mut error = None;
+        while open.writable && open.connection.pending_bytes() > 0 {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let filled = open.connection.pending(&mut slices);
+            match open.stream.write_vectored(&slices[..filled]) {
+                Ok(0) => {
+                    error = Some(DisconnectReason::Io { kind: io::ErrorKind::WriteZero });
+                    break;
+                }
+                Ok(n) => sent += open.connection.mark_sent(now, n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => open.writable = false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    error = Some(DisconnectReason::Io { kind: e.kind() });
+                    break;
+                }
+            }
+        }
+        if self.shared.outbound_budget.release(id, sent) {
+            self.shared.tell_message_thread_of(*peer, Inbound::Writable { peer: *peer });
+        }
+        match error {
+            Some(reason) => Err(reason),
+            None => Ok(was_choked && open.connection.wants_read() && open.readable),
+        }
+    }
+
+    fn has_nothing_to_send(&self) -> bool {
+        // What the handshake holds back may still leave; peers that are not connected yet get nothing any more.
+        self.sockets.values().all(|socket| match &socket.stage {
+            Stage::Open(open) => open.connection.pending_bytes() == 0 && open.connection.queued_bytes() == 0,
+            _ => true,
+        })
+    }
+
+    /// Ends a connection, whatever its stage, and tells its message thread why.
+    fn close(&mut self, id: ConnectionId, reason: DisconnectReason) {
+        let Some(mut socket) = self.sockets.remove(&id) else { return };
+        self.forget_timer(id, &mut socket);
+        let peer = socket.peer;
+        log::debug!(target: "conduit::driver", "{peer}: closed: {reason}");
+        if let Stage::Open(open) = &socket.stage {
+            let mut links = self.shared.links.write();
+            if links.get(&peer).is_some_and(|link| link.connection == id) {
+                links.remove(&peer);
+            }
+            drop(links);
+            self.shared.outbound_budget.close(id);
+            let resumed = self.shared.inbound_budget.close(id, open.connection.reserved());
+            self.shared.resume(resumed);
+        }
+        self.shared.tell_message_thread_of(peer, Inbound::Down { connection: id, peer, reason });
+        // Dropping the stream deregisters and closes it.
+    }
+
+    fn open(&mut self, id: ConnectionId) -> Option<&mut Open> {
+        match &mut self.sockets.get_mut(&id)?.stage {
+            Stage::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+}
+
+/// Gives bytes to the connection, and what it makes of them to the message thread; keeps what it does not take.
+fn take_bytes(
+    shared: &Arc<Shared>,
+    now: Instant,
+    id: ConnectionId,
+    peer: PeerId,
+    open: &mut Open,
+    bytes: &[u8],
+) -> Result<(), DisconnectReason> {
+    let mut input = bytes;
+    loop {
+        if let Some(n) = open.connection.wants_room() {
+            if !shared.inbound_budget.reserve(id, n) {
+                open.room = false;
+                break;
+            }
+            open.connection.grant_room();
+        }
+        let result = open.connection.handle_bytes(now, super::now().unix, &mut input);
+        // What was whole before the fault is still delivered.
+        while let Some(event) = open.connection.poll_event() {
+            take_event(shared, id, peer, open, event);
+        }
+        result?;
+        if open.connection.wants_room().is_none() {
+            break;
+        }
+    }
+    open.leftover = input.to_vec();
+    Ok(())
+}
+
+fn take_event(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, event: Event) {
+    let inbound = match event {
+        Event::Established(version) => {
+            shared.links.write().insert(peer, open.link.clone());
+            Inbound::Up { connection, peer, version }
+        }
+        Event::Frames(batch) => return take_frames(shared, connection, peer, open, batch),
+        Event::Limits(limits) => {
+            open.link.limit.store(limits.max_recv_payload_length(), Ordering::Release);
+            Inbound::Limits { connection, peer, limits }
+        }
+        Event::RoundTrip(round_trip) => Inbound::RoundTrip { peer, round_trip },
+        Event::Oversized { command, length, start } => {
+            Inbound::Oversized { connection, peer, command, length, start }
+        }
+    };
+    shared.tell_message_thread_of(peer, inbound);
+}
+
+fn take_frames(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, batch: FrameBatch) {
+    let cost = batch.cost() - batch.reserved;
+    if !shared.inbound_budget.charge(connection, cost) {
+        open.room = false;
+    }
+    // A small reply with nothing before it is finished here: waking a thread would be most of its round trip.
+    let batch = if batch.frames.len() == 1
+        && batch.bytes.len() <= SHORT_CUT_BYTES
+        && open.link.in_flight.load(Ordering::Acquire) == 0
+    {
+        match message_thread::finish_here(shared, connection, peer, batch) {
+            None => return,
+            Some(batch) => batch,
+        }
+    } else {
+        batch
+    };
+    open.link.in_flight.fetch_add(1, Ordering::AcqRel);
+    let link = open.link.clone();
+    shared.tell_message_thread_of(peer, Inbound::Frames { connection, peer, batch, link });
+}
+
+fn register(poll: &Poll, stream: &mut TcpStream, id: ConnectionId) -> io::Result<()> {
+    // Ids count up from one, so the waker's token is never theirs.
+    poll.registry().register(stream, Token(id.0 as usize), Interest::READABLE | Interest::WRITABLE)
+}
+
+/// What a frame costs in the outbound queue besides its bytes, until the loop has taken it.
+pub(super) const COMMAND_COST: usize = 128;
+const WAKER: Token = Token(usize::MAX);
+const EVENTS: usize = 1_024;
+/// Bytes of one read. What one read brings may lie over a limit: `READ_SLACK` in `config` counts on this size.
+const READ_SIZE: usize = 128 * 1_024;
+/// Reads of one socket before the others have their turn.
+const READS_PER_TURN: usize = 8;
+const COMMANDS_PER_TURN: usize = 65_536;
+const SLICES: usize = 64;
+const SHORT_CUT_BYTES: usize = 4_096;

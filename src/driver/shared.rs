@@ -1,0 +1,682 @@
+//! What the threads and the callers' handles share: the engine behind its lock, the queues, the way to end it all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use super::event_loop::{EventLoop, LoopWaker};
+use super::{event_loop, hooks, message_thread, now};
+use crate::broadcast::{Broadcast, BroadcastState};
+use crate::config::Config;
+use crate::engine::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome};
+use crate::error::{
+    AddPeersError, BroadcastFailure, RequestError, SendFailure, StartError, SubscribeError, WaitForPeersError,
+};
+use crate::message::Transaction;
+use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
+use crate::pending::{Outcome, RequestSlot};
+use crate::proto::PeerLimits;
+use crate::queue::events::{Events, Ring};
+use crate::queue::inbound::{Inbound, LinkState};
+use crate::queue::message::{self, Messages, Reader, Writer};
+use crate::queue::outbound::{self, Command, Refused, Wait};
+use crate::queue::{inbound, slot::Slot};
+use crate::request::{Question, RequestOptions};
+use crate::wire::{self, Frame};
+
+/// Everything that outlives a single thread.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(super) core: Mutex<Core>,
+    pub(super) outbound: Sender<Command>,
+    pub(super) outbound_budget: outbound::Budget,
+    pub(super) inbound: Vec<Sender<Inbound>>,
+    pub(super) inbound_budget: inbound::Budget,
+    /// The connections that are up, for callers who send without the engine's lock.
+    pub(super) links: RwLock<HashMap<PeerId, Arc<LinkState>>>,
+    waker: LoopWaker,
+    ready: Mutex<Ready>,
+    ready_changed: Condvar,
+    /// The other ends of the queues, until the start.
+    ends: Mutex<Option<Ends>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Resolver and dialler threads under way.
+    hooks: AtomicUsize,
+}
+
+/// What the engine's lock guards.
+pub(super) struct Core {
+    pub(super) engine: Engine,
+    phase: Phase,
+    slots: HashMap<RequestId, Arc<RequestSlot>>,
+    recorders: Vec<Arc<Recorder>>,
+    broadcasts: HashMap<BroadcastId, Arc<BroadcastState>>,
+    /// The message queue and the subscriptions.
+    writers: Arc<Vec<Arc<Writer>>>,
+    messages: Weak<Reader>,
+    rings: Vec<Weak<Ring>>,
+    /// When message thread 0 wakes up by itself.
+    pub(super) sleeps_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    New,
+    Running,
+    /// Over, by the caller or by a panic of ours.
+    Over { crashed: bool },
+}
+
+#[derive(Debug, Default)]
+struct Ready {
+    count: usize,
+    over: bool,
+}
+
+/// The receiving ends of the queues, which the threads take.
+struct Ends {
+    outbound: Receiver<Command>,
+    inbound: Vec<Receiver<Inbound>>,
+}
+
+/// Gathers the outcomes of requests for `run_until_queue_empty`.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    outcomes: Mutex<BTreeMap<RequestId, Option<Outcome>>>,
+    changed: Condvar,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, seed: u64) -> Arc<Self> {
+        let (outbound, outbound_end) = crossbeam_channel::unbounded();
+        let (inbound, inbound_ends): (Vec<_>, Vec<_>) =
+            (0..config.message_threads).map(|_| crossbeam_channel::unbounded()).unzip();
+        // A threshold beyond what memory can hold is bounded by the pool all the same.
+        let pool_each = usize::try_from(config.stream_threshold).unwrap_or(usize::MAX);
+        Arc::new(Self {
+            core: Mutex::new(Core {
+                engine: Engine::new(config.clone(), Random::new(seed)),
+                phase: Phase::New,
+                slots: HashMap::new(),
+                recorders: Vec::new(),
+                broadcasts: HashMap::new(),
+                writers: Arc::default(),
+                messages: Weak::new(),
+                rings: Vec::new(),
+                sleeps_until: None,
+            }),
+            outbound,
+            outbound_budget: outbound::Budget::new(config.outbound_share, config.outbound_pool),
+            inbound,
+            inbound_budget: inbound::Budget::new(config.inbound_share, config.inbound_pool, pool_each),
+            links: RwLock::default(),
+            waker: LoopWaker::default(),
+            ready: Mutex::default(),
+            ready_changed: Condvar::new(),
+            ends: Mutex::new(Some(Ends { outbound: outbound_end, inbound: inbound_ends })),
+            threads: Mutex::default(),
+            hooks: AtomicUsize::new(0),
+            config,
+        })
+    }
+
+    /// Starts the threads, once.
+    pub(crate) fn start(self: &Arc<Self>) -> Result<(), StartError> {
+        let mut threads = self.threads.lock();
+        if let Phase::Over { .. } = self.core.lock().phase {
+            return Err(StartError::Shutdown);
+        }
+        let mut ends = self.ends.lock();
+        if ends.is_none() {
+            return Ok(());
+        }
+        let event_loop = EventLoop::new(self.clone(), &self.waker).map_err(StartError::Io)?;
+        let Some(Ends { outbound, inbound }) = ends.take() else { return Ok(()) };
+        drop(ends);
+        let spawned = (|| {
+            threads.push(self.spawn("conduit-io", move |_| event_loop.run(&outbound))?);
+            for (index, end) in inbound.into_iter().enumerate() {
+                threads.push(self.spawn("conduit-message", move |shared| message_thread::run(shared, index, &end))?);
+            }
+            Ok(())
+        })();
+        drop(threads);
+        if let Err(error) = spawned {
+            self.shut_down(None);
+            return Err(StartError::Io(error));
+        }
+        self.enter(|core, now| {
+            if core.phase == Phase::New {
+                core.phase = Phase::Running;
+                core.engine.start(now);
+            }
+        });
+        // Thread 0 sleeps by what it knew before.
+        self.tell_message_thread(0, Inbound::Wake);
+        Ok(())
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        run: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let shared = self.clone();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&shared)));
+            if result.is_err() {
+                log::error!(target: "conduit::driver", "a thread of the conduit panicked, which is a bug in it");
+                shared.end_everything(true, None);
+            }
+        })
+    }
+
+    /// Enters the engine, then does what it says.
+    pub(super) fn enter<T>(self: &Arc<Self>, work: impl FnOnce(&mut Core, Now) -> T) -> T {
+        let now = now();
+        let mut core = self.core.lock();
+        let value = work(&mut core, now);
+        let todo = self.take_actions(&mut core);
+        drop(core);
+        self.perform(todo);
+        value
+    }
+
+    /// Takes what the engine wants done, while its lock is held; events are told at once, so that their order is that
+    /// in which things happened.
+    pub(super) fn take_actions(&self, core: &mut Core) -> Vec<Todo> {
+        let mut todo = Vec::new();
+        while let Some(action) = core.engine.poll_action() {
+            match action {
+                Action::Event(event) => {
+                    log_event(&event);
+                    core.rings.retain(|ring| ring.upgrade().is_some_and(|ring| {
+                        ring.push(event.clone());
+                        true
+                    }));
+                }
+                Action::Complete { request, outcome } => {
+                    let recorders = core.recorders.iter().filter(|recorder| recorder.awaits(request)).cloned().collect();
+                    todo.push(Todo::Complete { slot: core.slots.remove(&request), recorders, request, outcome });
+                }
+                Action::Receipt { broadcast, receipt } => {
+                    if let Some(state) = core.broadcasts.get(&broadcast) {
+                        todo.push(Todo::Receipt(state.clone(), receipt));
+                    }
+                }
+                Action::BroadcastOver { broadcast } => {
+                    todo.extend(core.broadcasts.remove(&broadcast).map(Todo::BroadcastOver));
+                }
+                other => todo.push(Todo::Engine(other)),
+            }
+        }
+        let count = core.engine.ready_count();
+        let mut ready = self.ready.lock();
+        if ready.count != count {
+            ready.count = count;
+            self.ready_changed.notify_all();
+        }
+        drop(ready);
+        if let (Some(due), Some(sleeps_until)) = (core.engine.poll_timeout(), core.sleeps_until)
+            && due < sleeps_until
+        {
+            core.sleeps_until = Some(due);
+            todo.push(Todo::WakeMessageThread);
+        }
+        todo
+    }
+
+    /// Does what the engine wanted, without its lock.
+    pub(super) fn perform(self: &Arc<Self>, todo: Vec<Todo>) {
+        for todo in todo {
+            match todo {
+                Todo::Complete { slot, recorders, request, outcome } => {
+                    for recorder in recorders {
+                        recorder.record(request, &outcome);
+                    }
+                    if let Some(slot) = slot {
+                        slot.put(outcome.result);
+                    }
+                }
+                Todo::Receipt(state, receipt) => state.apply(receipt),
+                Todo::BroadcastOver(state) => state.end(),
+                Todo::WakeMessageThread => self.tell_message_thread(0, Inbound::Wake),
+                Todo::Engine(action) => self.perform_action(action),
+            }
+        }
+    }
+
+    fn perform_action(self: &Arc<Self>, action: Action) {
+        match action {
+            Action::Resolve { peer, connection, host, port } => hooks::resolve(self, peer, connection, host, port),
+            Action::ResolveSeed { host, port } => hooks::resolve_seed(self, host, port),
+            Action::Connect { peer, connection, address } => {
+                self.command(Command::Connect { connection, peer, address });
+                if let Some(dialler) = &self.config.dialler {
+                    hooks::dial(self, dialler.clone(), peer, connection, address);
+                }
+            }
+            Action::Close { connection, reason } => self.command(Command::Close { connection, reason }),
+            Action::Send { connection, message } => {
+                let frame = message.to_frame(self.config.network.magic());
+                // A connection that is gone meanwhile has taken its requests with it.
+                if self.outbound_budget.charge_anyway(connection, send_cost(&frame)).is_ok() {
+                    self.command(Command::Send { connection, frame });
+                }
+            }
+            Action::Serve { peer } => self.serve(peer),
+            // Taken apart in `take_actions`.
+            Action::Complete { .. } | Action::Receipt { .. } | Action::BroadcastOver { .. } | Action::Event(_) => {}
+        }
+    }
+
+    /// Sends a peer the transactions it asked for, as far as its outbound queue has room; goes on when it has again.
+    pub(super) fn serve(self: &Arc<Self>, peer: PeerId) {
+        loop {
+            let mut frames = Vec::new();
+            let done = self.enter(|core, _| {
+                for _ in 0..SERVE_BATCH {
+                    let Some(served) = core.engine.next_to_serve(peer) else { return true };
+                    let cost = send_cost(&served.frame);
+                    match self.outbound_budget.charge(served.connection, cost, Wait::No) {
+                        Ok(()) => {
+                            core.engine.mark_served(peer);
+                            frames.push((served.connection, served.frame));
+                        }
+                        // Gone: what it asked for goes with it. Full: `Writable` brings us back.
+                        Err(Refused::Full) if self.outbound_budget.watch(served.connection) => return true,
+                        Err(Refused::Full) => return false,
+                        Err(_) => return true,
+                    }
+                }
+                false
+            });
+            for (connection, frame) in frames {
+                self.command(Command::Send { connection, frame });
+            }
+            if done {
+                return;
+            }
+        }
+    }
+
+    /// Tells the event loop, which is woken if it sleeps.
+    pub(super) fn command(&self, command: Command) {
+        // The receiver lives as long as we do: until the start in `ends`, then in the loop.
+        drop(self.outbound.send(command));
+        self.waker.wake();
+    }
+
+    pub(super) fn tell_message_thread(&self, index: usize, inbound: Inbound) {
+        if let Some(thread) = self.inbound.get(index) {
+            drop(thread.send(inbound));
+        }
+    }
+
+    /// The message thread that deals with a peer, always the same.
+    pub(super) fn tell_message_thread_of(&self, peer: PeerId, inbound: Inbound) {
+        let threads = self.inbound.len() as u64;
+        // At most the number of threads.
+        self.tell_message_thread((peer.0 % threads) as usize, inbound);
+    }
+
+    /// Lets connections go on whose frames have found room.
+    pub(super) fn resume(&self, connections: Vec<ConnectionId>) {
+        for connection in connections {
+            self.command(Command::Resume { connection });
+        }
+    }
+
+    pub(super) fn waker(&self) -> &LoopWaker {
+        &self.waker
+    }
+
+    pub(super) fn hooks(&self) -> &AtomicUsize {
+        &self.hooks
+    }
+
+    pub(super) fn link(&self, peer: PeerId) -> Option<Arc<LinkState>> {
+        self.links.read().get(&peer).cloned()
+    }
+
+    pub(super) fn writers(core: &Core) -> Arc<Vec<Arc<Writer>>> {
+        core.writers.clone()
+    }
+
+    // What callers ask for.
+
+    pub(crate) fn add_peers(self: &Arc<Self>, addresses: Vec<PeerAddress>) -> Result<Vec<PeerId>, AddPeersError> {
+        self.enter(|core, now| match core.phase {
+            Phase::Over { .. } => Err(AddPeersError::Shutdown),
+            _ => core.engine.add_peers(now, addresses),
+        })
+    }
+
+    pub(crate) fn set_main_peer(self: &Arc<Self>, address: PeerAddress) -> Result<PeerId, AddPeersError> {
+        self.enter(|core, now| {
+            if let Phase::Over { .. } = core.phase {
+                return Err(AddPeersError::Shutdown);
+            }
+            let ids = core.engine.add_peers(now, vec![address])?;
+            ids.iter().for_each(|&id| core.engine.set_main_peer(id));
+            ids.first().copied().ok_or(AddPeersError::Shutdown)
+        })
+    }
+
+    pub(crate) fn disconnect(self: &Arc<Self>, peer: PeerId) -> bool {
+        self.enter(|core, now| core.engine.disconnect(now, peer))
+    }
+
+    pub(crate) fn ban(self: &Arc<Self>, peer: PeerId, how_long: Duration) -> bool {
+        self.enter(|core, now| core.engine.ban(now, peer, how_long))
+    }
+
+    pub(crate) fn peers(&self) -> Vec<PeerInfo> {
+        self.core.lock().engine.peers(now())
+    }
+
+    pub(crate) fn wait_for_peers(&self, wanted: usize, timeout: Duration) -> Result<(), WaitForPeersError> {
+        let deadline = super::deadline_after(timeout);
+        let mut ready = self.ready.lock();
+        while ready.count < wanted && !ready.over {
+            match deadline {
+                None => self.ready_changed.wait(&mut ready),
+                Some(deadline) => {
+                    if self.ready_changed.wait_until(&mut ready, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        if ready.count >= wanted && !ready.over {
+            return Ok(());
+        }
+        Err(WaitForPeersError { connected: ready.count, wanted, shutdown: ready.over })
+    }
+
+    /// Submits a request; its result will be in the slot. `blocking` refuses what could only wait for a start.
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        question: Question,
+        options: &RequestOptions,
+        blocking: bool,
+    ) -> Result<(RequestId, Arc<RequestSlot>), RequestError> {
+        self.enter(|core, now| {
+            match core.phase {
+                Phase::Over { crashed: true } => return Err(RequestError::Crashed),
+                Phase::Over { crashed: false } => return Err(RequestError::Shutdown),
+                Phase::New if blocking => return Err(RequestError::NotStarted),
+                _ => {}
+            }
+            let id = core.engine.submit(now, question, options)?;
+            let slot = Arc::new(Slot::new());
+            core.slots.insert(id, slot.clone());
+            if !blocking {
+                core.recorders.iter().for_each(|recorder| recorder.expect(id));
+            }
+            Ok((id, slot))
+        })
+    }
+
+    pub(crate) fn cancel(self: &Arc<Self>, id: RequestId) {
+        self.enter(|core, now| core.engine.cancel(now, id));
+    }
+
+    /// Starts, and waits until every open request has ended; gives their outcomes in the order queued.
+    pub(crate) fn run_until_queue_empty(self: &Arc<Self>) -> Result<Vec<Outcome>, StartError> {
+        let recorder = Arc::new(Recorder::default());
+        // Before the start, so that no outcome is missed.
+        self.enter(|core, _| {
+            core.engine.open_requests().into_iter().for_each(|id| recorder.expect(id));
+            core.recorders.push(recorder.clone());
+        });
+        let outcomes = self.start().map(|()| recorder.wait());
+        self.enter(|core, _| core.recorders.retain(|other| !Arc::ptr_eq(other, &recorder)));
+        outcomes
+    }
+
+    pub(crate) fn broadcast(
+        self: &Arc<Self>,
+        transaction: &Transaction,
+        nodes: usize,
+    ) -> Result<Broadcast, BroadcastFailure> {
+        self.enter(|core, now| {
+            match core.phase {
+                Phase::New => return Err(BroadcastFailure::NotStarted),
+                Phase::Over { .. } => return Err(BroadcastFailure::Shutdown),
+                Phase::Running => {}
+            }
+            let id = core.engine.broadcast(now, transaction, nodes)?;
+            let new = || Arc::new(BroadcastState::new(transaction.txid()));
+            let state = core.broadcasts.entry(id).or_insert_with(new).clone();
+            state.set_listeners(core.engine.listeners(&transaction.txid()));
+            Ok(Broadcast::new(state))
+        })
+    }
+
+    pub(crate) fn messages(&self) -> Result<Messages, SubscribeError> {
+        let mut core = self.core.lock();
+        if let Some(messages) = Messages::upgrade(&core.messages) {
+            return Ok(messages);
+        }
+        let messages = self.open_queue(&mut core, None)?;
+        core.messages = messages.downgrade();
+        Ok(messages)
+    }
+
+    pub(crate) fn subscribe(&self, commands: Vec<wire::Command>) -> Result<Messages, SubscribeError> {
+        self.open_queue(&mut self.core.lock(), Some(commands))
+    }
+
+    fn open_queue(&self, core: &mut Core, commands: Option<Vec<wire::Command>>) -> Result<Messages, SubscribeError> {
+        if let Phase::Over { .. } = core.phase {
+            return Err(SubscribeError::Shutdown);
+        }
+        let mut writers: Vec<_> = core.writers.iter().filter(|writer| !writer.is_closed()).cloned().collect();
+        let limit = self.config.max_message_queues;
+        if writers.len() >= limit {
+            return Err(SubscribeError::TooManyQueues { limit });
+        }
+        let (bytes, items) = (self.config.message_queue_bytes, self.config.message_queue_items);
+        let (writer, messages) = message::open(bytes, items, commands, self.inbound.clone());
+        writers.push(Arc::new(writer));
+        core.writers = Arc::new(writers);
+        Ok(messages)
+    }
+
+    pub(crate) fn events(&self) -> Events {
+        let (events, ring) = Events::new(self.config.event_queue_items);
+        let mut core = self.core.lock();
+        if let Phase::Over { .. } = core.phase {
+            ring.shut_down();
+        }
+        core.rings.push(Arc::downgrade(&ring));
+        events
+    }
+
+    /// Queues one frame for one connection, or says why not.
+    pub(crate) fn send_frame(&self, peer: PeerId, frame: Frame, wait: Wait) -> Result<(), SendFailure> {
+        let connection = self.charge_frame(peer, &frame, wait)?;
+        self.command(Command::Send { connection, frame });
+        Ok(())
+    }
+
+    /// Queues one frame for several connections; a result for each.
+    pub(crate) fn send_frame_to_all(&self, peers: &[PeerId], frame: Frame, wait: Wait) -> Vec<Result<(), SendFailure>> {
+        let mut connections = Vec::with_capacity(peers.len());
+        let results = peers
+            .iter()
+            .map(|&peer| self.charge_frame(peer, &frame, wait).map(|connection| connections.push(connection)))
+            .collect();
+        self.command(Command::SendAll { connections, frame });
+        results
+    }
+
+    fn charge_frame(&self, peer: PeerId, frame: &Frame, wait: Wait) -> Result<ConnectionId, SendFailure> {
+        let (connection, limit) = {
+            let links = self.links.read();
+            let Some(link) = links.get(&peer) else {
+                drop(links);
+                return Err(self.why_not_connected());
+            };
+            if link.paused.load(Ordering::Acquire) {
+                return Err(SendFailure::MessageQueueFull);
+            }
+            (link.connection, PeerLimits::new(link.limit.load(Ordering::Acquire)).of(frame.command()))
+        };
+        let length = frame.payload().len() as u64;
+        if length > limit {
+            return Err(SendFailure::TooLarge { length, limit });
+        }
+        self.outbound_budget.charge(connection, send_cost(frame), wait).map_err(|refused| match refused {
+            Refused::Full => SendFailure::Full,
+            Refused::Closed => SendFailure::Disconnected,
+            Refused::TooLarge { limit } => SendFailure::TooLarge { length, limit: limit as u64 },
+            Refused::Shutdown => SendFailure::Shutdown,
+        })?;
+        Ok(connection)
+    }
+
+    fn why_not_connected(&self) -> SendFailure {
+        match self.core.lock().phase {
+            Phase::New => SendFailure::NotStarted,
+            Phase::Running => SendFailure::Disconnected,
+            Phase::Over { .. } => SendFailure::Shutdown,
+        }
+    }
+
+    /// Ends everything and joins every thread of ours; `flush` lets what is queued leave first, for at most so long.
+    pub(crate) fn shut_down(self: &Arc<Self>, flush: Option<Duration>) {
+        self.end_everything(false, flush.and_then(super::deadline_after));
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let this = std::thread::current().id();
+        for thread in threads {
+            // A waker of the caller's may run on a thread of ours, which cannot wait for its own end.
+            if thread.thread().id() != this {
+                // It caught its own panic, and told of it.
+                drop(thread.join());
+            }
+        }
+        // Only now is nothing under way to the queues any more.
+        let mut core = self.core.lock();
+        core.writers = Arc::default();
+        for ring in core.rings.drain(..).filter_map(|ring| ring.upgrade()) {
+            ring.shut_down();
+        }
+    }
+
+    /// Ends every wait and tells the threads to go; the first call counts.
+    fn end_everything(self: &Arc<Self>, crashed: bool, flush_until: Option<Instant>) {
+        let is_first = self.enter(|core, now| {
+            if let Phase::Over { .. } = core.phase {
+                return false;
+            }
+            core.phase = Phase::Over { crashed };
+            let error = if crashed { RequestError::Crashed } else { RequestError::Shutdown };
+            core.engine.fail_all(now, &error);
+            true
+        });
+        if is_first || crashed {
+            self.outbound_budget.shut_down();
+            self.command(Command::Shutdown { flush_until });
+        }
+        if crashed {
+            // The loop may be what crashed, so that nobody would tell them.
+            for index in 0..self.inbound.len() {
+                self.tell_message_thread(index, Inbound::Shutdown);
+            }
+            let mut core = self.core.lock();
+            core.writers = Arc::default();
+            core.rings.drain(..).filter_map(|ring| ring.upgrade()).for_each(|ring| ring.shut_down());
+        }
+        for state in std::mem::take(&mut self.core.lock().broadcasts).into_values() {
+            state.end();
+        }
+        self.ready.lock().over = true;
+        self.ready_changed.notify_all();
+    }
+
+    /// Blocks until the conduit is over.
+    pub(crate) fn wait_for_shutdown(&self) {
+        let mut ready = self.ready.lock();
+        while !ready.over {
+            self.ready_changed.wait(&mut ready);
+        }
+    }
+}
+
+/// An action of the engine's with what it needs from under the lock.
+pub(super) enum Todo {
+    Complete {
+        slot: Option<Arc<RequestSlot>>,
+        recorders: Vec<Arc<Recorder>>,
+        request: RequestId,
+        outcome: RequestOutcome,
+    },
+    Receipt(Arc<BroadcastState>, crate::engine::Receipt),
+    BroadcastOver(Arc<BroadcastState>),
+    WakeMessageThread,
+    Engine(Action),
+}
+
+impl Recorder {
+    fn expect(&self, request: RequestId) {
+        self.outcomes.lock().insert(request, None);
+    }
+
+    fn awaits(&self, request: RequestId) -> bool {
+        self.outcomes.lock().contains_key(&request)
+    }
+
+    fn record(&self, request: RequestId, outcome: &RequestOutcome) {
+        let outcome = Outcome {
+            request: outcome.question.to_string(),
+            peer: outcome.peer.clone(),
+            result: outcome.result.clone(),
+            took: outcome.took,
+        };
+        self.outcomes.lock().insert(request, Some(outcome));
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) -> Vec<Outcome> {
+        let mut outcomes = self.outcomes.lock();
+        while outcomes.values().any(Option::is_none) {
+            // Every request has a deadline, so this ends.
+            self.changed.wait(&mut outcomes);
+        }
+        std::mem::take(&mut *outcomes).into_values().flatten().collect()
+    }
+}
+
+/// What a frame is charged in the outbound queue, bytes.
+pub(super) fn send_cost(frame: &Frame) -> usize {
+    frame.len() + event_loop::COMMAND_COST
+}
+
+fn log_event(event: &crate::queue::events::Event) {
+    use crate::queue::events::Event;
+    match event {
+        Event::Connected { peer, address, user_agent, .. } => {
+            log::info!(target: "conduit::engine", "{peer}: connected, {address}, {user_agent}");
+        }
+        Event::Refused { peer, address, reason } => {
+            log::info!(target: "conduit::engine", "{peer}: not connected, {address}: {reason}");
+        }
+        Event::Disconnected { peer, address, reason: reason @ crate::error::DisconnectReason::Protocol(_) } => {
+            log::warn!(target: "conduit::engine", "{peer}: disconnected, {address}: {reason}");
+        }
+        Event::Disconnected { peer, address, reason } => {
+            log::info!(target: "conduit::engine", "{peer}: disconnected, {address}: {reason}");
+        }
+        Event::Missed { .. } => {}
+    }
+}
+
+/// Transactions served to one peer for one entry into the engine.
+const SERVE_BATCH: usize = 64;

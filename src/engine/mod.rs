@@ -1,0 +1,186 @@
+//! Layer 4: everything that spans peers. Which to have, which to ask, what is outstanding, what was announced.
+//!
+//! One pure state machine: time and randomness are passed in, and what is to be done comes out as [`Action`]s. The
+//! `driver` holds it behind one lock.
+
+mod broadcast;
+mod pool;
+mod random;
+mod request;
+mod route;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::error::{DisconnectReason, RequestError};
+use crate::message::Message;
+use crate::peer::{ConnectionId, PeerAddress, PeerId};
+use crate::queue::events::Event;
+use crate::request::{Answer, Question};
+use crate::wire::{Frame, Txid};
+
+pub(crate) use broadcast::{BroadcastId, Receipt};
+pub(crate) use random::Random;
+pub(crate) use request::RequestId;
+
+use broadcast::Broadcast;
+use pool::Peer;
+use request::OpenRequest;
+
+/// The state of all peers, requests and broadcasts.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    config: Config,
+    random: Random,
+    started: bool,
+    peers: BTreeMap<PeerId, Peer>,
+    /// Always the number of `peers` that are connected.
+    ready: usize,
+    main_peer: Option<PeerId>,
+    requests: HashMap<RequestId, OpenRequest>,
+    /// Requests that no peer could be asked yet, oldest first.
+    waiting: BTreeSet<RequestId>,
+    /// Always the summed cost of `requests`.
+    requests_cost: usize,
+    broadcasts: HashMap<Txid, Broadcast>,
+    /// Always the summed length of the frames of `broadcasts`.
+    broadcast_bytes: usize,
+    timers: BTreeSet<(Instant, Timer)>,
+    actions: VecDeque<Action>,
+    next_id: u64,
+}
+
+/// What is to be done; the engine itself touches nothing.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Turn a name into addresses; the answer comes as `handle_resolved`.
+    Resolve { peer: PeerId, connection: ConnectionId, host: String, port: u16 },
+    /// Turn the name of a seed into addresses of peers; the answer comes as `handle_seeds`.
+    ResolveSeed { host: String, port: u16 },
+    /// Make a connection; its end comes as `handle_down`.
+    Connect { peer: PeerId, connection: ConnectionId, address: SocketAddr },
+    /// End a connection.
+    Close { connection: ConnectionId, reason: DisconnectReason },
+    /// Send a message, however full the queue: what is asked for is bounded by `requests_limit`.
+    Send { connection: ConnectionId, message: Message },
+    /// Send the transactions a peer asked for, as far as there is room; take them with `next_to_serve`.
+    Serve { peer: PeerId },
+    /// A request has ended.
+    Complete { request: RequestId, outcome: RequestOutcome },
+    /// A peer did something about a broadcast.
+    Receipt { broadcast: BroadcastId, receipt: Receipt },
+    /// A broadcast is over: the transaction is not held any more.
+    BroadcastOver { broadcast: BroadcastId },
+    /// Tell whoever watches.
+    Event(Event),
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub(crate) struct RequestOutcome {
+    pub(crate) question: Question,
+    /// Who answered.
+    pub(crate) peer: Option<PeerAddress>,
+    pub(crate) result: Result<Answer, RequestError>,
+    /// Since it was submitted, or since the start if that was later.
+    pub(crate) took: Duration,
+}
+
+/// The two clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    /// Wall clock, seconds since 1970.
+    pub(crate) unix: i64,
+}
+
+/// What becomes due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Request(RequestId),
+    Peer(PeerId),
+    Broadcast(Txid),
+    Seeds,
+}
+
+impl Engine {
+    pub(crate) fn new(config: Config, random: Random) -> Self {
+        Self {
+            config,
+            random,
+            started: false,
+            peers: BTreeMap::new(),
+            ready: 0,
+            main_peer: None,
+            requests: HashMap::new(),
+            waiting: BTreeSet::new(),
+            requests_cost: 0,
+            broadcasts: HashMap::new(),
+            broadcast_bytes: 0,
+            timers: BTreeSet::new(),
+            actions: VecDeque::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Begins to dial; deadlines of queued requests run from here.
+    pub(crate) fn start(&mut self, now: Now) {
+        if std::mem::replace(&mut self.started, true) {
+            return;
+        }
+        self.start_requests(now);
+        self.start_peers(now);
+    }
+
+    /// The next thing to do.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|&(instant, _)| instant)
+    }
+
+    /// Does what is due; an early call does nothing.
+    pub(crate) fn handle_timeout(&mut self, now: Now) {
+        while let Some(&(instant, timer)) = self.timers.first()
+            && instant <= now.instant
+        {
+            self.timers.pop_first();
+            match timer {
+                Timer::Request(request) => self.request_due(now, request),
+                Timer::Peer(peer) => self.peer_due(now, peer),
+                Timer::Broadcast(txid) => self.broadcast_due(txid),
+                Timer::Seeds => self.look_for_peers(now),
+            }
+        }
+    }
+
+    /// Moves a timer; `slot` is where its owner keeps the instant it is set to.
+    fn set_timer(timers: &mut BTreeSet<(Instant, Timer)>, slot: &mut Option<Instant>, timer: Timer, at: Option<Instant>) {
+        if *slot != at {
+            if let Some(old) = slot.take() {
+                timers.remove(&(old, timer));
+            }
+            if let Some(at) = at {
+                timers.insert((at, timer));
+            }
+            *slot = at;
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+/// What a broadcast's transaction is served from.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    pub(crate) connection: ConnectionId,
+    pub(crate) frame: Frame,
+}

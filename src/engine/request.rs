@@ -1,0 +1,763 @@
+//! Requests: each is asked of one peer after the other until it ends, exactly once.
+//!
+//! Layer 4. Section 4 of the wire specification: there are no request ids, so replies are told by their content.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::pool::Session;
+use super::{Action, Engine, Now, RequestOutcome, Timer};
+use crate::error::{Attempt, AttemptFailure, RequestError};
+use crate::message::{Block, BlockHeader, GetHeaders, Inventory, Message, TimestampedAddress, Transaction};
+use crate::peer::{ConnectionId, PeerId};
+use crate::request::{Answer, Question, RequestOptions, TransactionNotFound};
+use crate::wire::{BlockHash, Command, Txid};
+
+/// Identifies a request; later ones have greater ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RequestId(u64);
+
+/// A request that has not ended.
+#[derive(Debug)]
+pub(super) struct OpenRequest {
+    question: Question,
+    /// The only peer that may be asked.
+    only: Option<PeerId>,
+    attempts_left: usize,
+    timeout: Duration,
+    /// When its time began to run.
+    since: Instant,
+    /// `None` before the start.
+    deadline: Option<Instant>,
+    /// When the next peer is asked if the current one has not answered.
+    attempt_deadline: Option<Instant>,
+    timer: Option<Instant>,
+    /// Whoever was asked and may still answer; the last one is the current one.
+    asked: Vec<(PeerId, ConnectionId)>,
+    /// Whoever was asked, so as not to ask twice.
+    tried: HashSet<ConnectionId>,
+    failures: Vec<Attempt>,
+    /// Of a request for many transactions: what came, and what the current peer has not answered yet.
+    found: HashMap<Txid, Transaction>,
+    awaited: HashSet<Txid>,
+    cost: usize,
+}
+
+/// What one connected peer was asked, by what its answers will hold.
+///
+/// An entry whose request has ended stays as `None`, so that the late answer is not taken for news.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    transactions: HashMap<Txid, VecDeque<Option<RequestId>>>,
+    blocks: HashMap<BlockHash, VecDeque<Option<RequestId>>>,
+    pings: HashMap<u64, (RequestId, Instant)>,
+    headers: Option<HeadersInFlight>,
+    addresses: Vec<RequestId>,
+    /// Requests that have not ended.
+    live: HashMap<RequestId, usize>,
+    ended: usize,
+}
+
+/// Two overlapping replies to `getheaders` could not be told apart, so one is in flight at a time.
+#[derive(Debug)]
+struct HeadersInFlight {
+    /// `None` once its request has ended.
+    request: Option<RequestId>,
+    question: GetHeaders,
+    since: Instant,
+}
+
+impl HeadersInFlight {
+    fn is_answered_by(&self, headers: &[BlockHeader]) -> bool {
+        match headers.first() {
+            None => true,
+            Some(first) if self.question.locator.is_empty() => first.hash() == self.question.stop,
+            Some(first) => self.question.locator.contains(&first.previous),
+        }
+    }
+}
+
+impl Outstanding {
+    /// Requests that wait for this peer.
+    pub(crate) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// All requests that wait for this peer, oldest first.
+    pub(super) fn requests(&self) -> Vec<RequestId> {
+        let mut requests: Vec<_> = self.live.keys().copied().collect();
+        requests.sort_unstable();
+        requests
+    }
+
+    /// Whether something that comes under this command is outstanding.
+    pub(super) fn awaits(&self, command: Command) -> bool {
+        match command {
+            Command::TX | Command::NOTFOUND => !self.transactions.is_empty(),
+            Command::HEADERS => self.headers.is_some(),
+            Command::PONG => !self.pings.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Whether a message answers something outstanding.
+    pub(super) fn expects(&self, message: &Message) -> bool {
+        match message {
+            Message::Tx(tx) => self.transactions.contains_key(&tx.txid()),
+            Message::Headers(headers) => self.headers.as_ref().is_some_and(|h| h.is_answered_by(headers)),
+            Message::NotFound(items) => {
+                items.iter().all(|item| item.txid().is_some_and(|txid| self.transactions.contains_key(&txid)))
+            }
+            Message::Pong { nonce } => self.pings.contains_key(nonce),
+            _ => false,
+        }
+    }
+
+    fn may_take_headers(&self, now: Now) -> bool {
+        match &self.headers {
+            None => true,
+            // A node in initial block download never answers; it is asked again after a while.
+            Some(in_flight) => in_flight.request.is_none() && now.instant >= in_flight.since + HEADERS_PATIENCE,
+        }
+    }
+
+    fn expect_transaction(&mut self, txid: Txid, request: RequestId) {
+        self.transactions.entry(txid).or_default().push_back(Some(request));
+        *self.live.entry(request).or_default() += 1;
+    }
+
+    /// Takes the oldest request that waits for this transaction; `None` if none ever did.
+    fn take_transaction(&mut self, txid: &Txid) -> Option<Option<RequestId>> {
+        // Looked up on the way of every transaction, so the empty map is worth a look of its own.
+        if self.transactions.is_empty() {
+            return None;
+        }
+        let taken = take_oldest(&mut self.transactions, txid)?;
+        self.note_taken(taken);
+        Some(taken)
+    }
+
+    fn take_block(&mut self, hash: &BlockHash) -> Option<Option<RequestId>> {
+        let taken = take_oldest(&mut self.blocks, hash)?;
+        self.note_taken(taken);
+        Some(taken)
+    }
+
+    fn note_taken(&mut self, taken: Option<RequestId>) {
+        match taken {
+            None => self.ended -= 1,
+            Some(request) => {
+                if let Some(count) = self.live.get_mut(&request) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.live.remove(&request);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes that a request has ended; its late answers will be taken without being told to anybody.
+    fn end(&mut self, request: RequestId, question: &Question) {
+        if self.live.remove(&request).is_none() {
+            return;
+        }
+        let mut ended = 0;
+        match question {
+            Question::Transaction(txid) => ended += end_in(&mut self.transactions, txid, request),
+            Question::Transactions(txids) => {
+                for txid in txids {
+                    ended += end_in(&mut self.transactions, txid, request);
+                }
+            }
+            Question::Block(hash) => ended += end_in(&mut self.blocks, hash, request),
+            Question::Headers(_) => {
+                if let Some(in_flight) = &mut self.headers
+                    && in_flight.request == Some(request)
+                {
+                    in_flight.request = None;
+                }
+            }
+            Question::Addresses => self.addresses.retain(|&id| id != request),
+            Question::Ping => self.pings.retain(|_, (id, _)| *id != request),
+        }
+        self.ended += ended;
+        if self.ended > MAX_ENDED {
+            // A peer that never answers must not make us remember for ever what it was asked.
+            self.transactions.retain(|_, requests| keep_live(requests));
+            self.blocks.retain(|_, requests| keep_live(requests));
+            self.ended = 0;
+        }
+    }
+}
+
+fn keep_live(requests: &mut VecDeque<Option<RequestId>>) -> bool {
+    requests.retain(Option::is_some);
+    !requests.is_empty()
+}
+
+fn take_oldest<K: std::hash::Hash + Eq>(
+    map: &mut HashMap<K, VecDeque<Option<RequestId>>>,
+    key: &K,
+) -> Option<Option<RequestId>> {
+    let requests = map.get_mut(key)?;
+    let taken = requests.pop_front();
+    if requests.is_empty() {
+        map.remove(key);
+    }
+    taken
+}
+
+fn end_in<K: std::hash::Hash + Eq>(
+    map: &mut HashMap<K, VecDeque<Option<RequestId>>>,
+    key: &K,
+    request: RequestId,
+) -> usize {
+    let entry = map.get_mut(key).and_then(|requests| requests.iter_mut().find(|entry| **entry == Some(request)));
+    match entry {
+        Some(entry) => {
+            *entry = None;
+            1
+        }
+        None => 0,
+    }
+}
+
+impl Engine {
+    /// Takes a request; it ends with exactly one `Action::Complete`.
+    pub(crate) fn submit(
+        &mut self,
+        now: Now,
+        question: Question,
+        options: &RequestOptions,
+    ) -> Result<RequestId, RequestError> {
+        let cost = REQUEST_COST + question_len(&question);
+        if self.requests_cost + cost > self.config.requests_limit {
+            return Err(RequestError::TooManyRequests);
+        }
+        let configured = match question {
+            Question::Addresses => self.config.getaddr_timeout,
+            _ => self.config.request_timeout,
+        };
+        let id = RequestId(self.next_id());
+        self.requests_cost += cost;
+        self.requests.insert(
+            id,
+            OpenRequest {
+                question,
+                only: options.peer,
+                attempts_left: options.attempts.unwrap_or(self.config.request_attempts).max(1),
+                timeout: options.timeout.unwrap_or(configured),
+                since: now.instant,
+                deadline: None,
+                attempt_deadline: None,
+                timer: None,
+                asked: Vec::new(),
+                tried: HashSet::new(),
+                failures: Vec::new(),
+                found: HashMap::new(),
+                awaited: HashSet::new(),
+                cost,
+            },
+        );
+        if self.started {
+            self.start_request(now, id);
+        } else {
+            self.waiting.insert(id);
+        }
+        Ok(id)
+    }
+
+    /// Ends a request before its time.
+    pub(crate) fn cancel(&mut self, now: Now, id: RequestId) {
+        self.complete(now, id, None, Err(RequestError::Cancelled));
+    }
+
+    /// Requests that have not ended, oldest first.
+    pub(crate) fn open_requests(&self) -> Vec<RequestId> {
+        let mut open: Vec<_> = self.requests.keys().copied().collect();
+        open.sort_unstable();
+        open
+    }
+
+    /// Ends every request with the same error.
+    pub(crate) fn fail_all(&mut self, now: Now, error: &RequestError) {
+        for id in self.open_requests() {
+            self.complete(now, id, None, Err(error.clone()));
+        }
+    }
+
+    pub(super) fn start_requests(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.waiting) {
+            self.start_request(now, id);
+        }
+    }
+
+    fn start_request(&mut self, now: Now, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.since = now.instant;
+        // A timeout beyond the clock is a year's.
+        let timeout = request.timeout.min(MAX_TIMEOUT);
+        request.deadline = Some(now.instant + timeout);
+        self.ask(now, id);
+    }
+
+    /// Asks the next best peer, or waits for one, or ends the request.
+    fn ask(&mut self, now: Now, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let is_headers = matches!(request.question, Question::Headers(_));
+        let is_allowed = |peer: PeerId| request.only.is_none_or(|only| only == peer);
+        let mut candidates = 0_u32;
+        let next = if request.attempts_left == 0 {
+            None
+        } else {
+            let untried = |peer: PeerId, session: &Session| {
+                is_allowed(peer) && !request.tried.contains(&session.connection)
+            };
+            let with_addresses = match request.question {
+                Question::Addresses => self.best_peer(|peer, s| untried(peer, s) && !s.addresses.is_empty()),
+                _ => None,
+            };
+            candidates = self.candidates(untried);
+            with_addresses.or_else(|| {
+                self.best_peer(|peer, session| {
+                    untried(peer, session) && (!is_headers || session.outstanding.may_take_headers(now))
+                })
+            })
+        };
+        match next {
+            Some(peer) => self.ask_peer(now, id, peer, candidates),
+            None => self.ask_nobody(now, id, candidates > 0),
+        }
+    }
+
+    fn candidates(&self, may_ask: impl Fn(PeerId, &Session) -> bool) -> u32 {
+        let counts = |(&id, peer): (&PeerId, &super::pool::Peer)| {
+            peer.session().is_some_and(|session| !session.paused && may_ask(id, session))
+        };
+        self.peers.iter().filter(|&entry| counts(entry)).count().try_into().unwrap_or(u32::MAX)
+    }
+
+    fn ask_peer(&mut self, now: Now, id: RequestId, peer: PeerId, candidates: u32) {
+        let nonce = self.random.next();
+        let (Some(request), Some(session)) =
+            (self.requests.get_mut(&id), self.peers.get_mut(&peer).and_then(|peer| peer.session_mut()))
+        else {
+            return;
+        };
+        self.waiting.remove(&id);
+        let connection = session.connection;
+        request.tried.insert(connection);
+        request.asked.push((peer, connection));
+        let others = candidates.saturating_sub(1).min(request.attempts_left.saturating_sub(1) as u32);
+        request.attempts_left -= 1;
+        let deadline = request.deadline.unwrap_or(now.instant);
+        let share = deadline.saturating_duration_since(now.instant) / (others + 1);
+        request.attempt_deadline = (others > 0).then(|| now.instant + share);
+        let outstanding = &mut session.outstanding;
+        let message = match &request.question {
+            Question::Transaction(txid) => {
+                outstanding.expect_transaction(*txid, id);
+                request.awaited = HashSet::from([*txid]);
+                Some(Message::GetData(vec![Inventory::transaction(*txid)]))
+            }
+            Question::Transactions(txids) => {
+                let missing: Vec<Txid> =
+                    txids.iter().copied().filter(|txid| !request.found.contains_key(txid)).collect();
+                missing.iter().for_each(|&txid| outstanding.expect_transaction(txid, id));
+                let items = missing.iter().map(|&txid| Inventory::transaction(txid)).collect();
+                request.awaited = missing.into_iter().collect();
+                Some(Message::GetData(items))
+            }
+            Question::Block(hash) => {
+                outstanding.blocks.entry(*hash).or_default().push_back(Some(id));
+                outstanding.live.insert(id, 1);
+                Some(Message::GetData(vec![Inventory::block(*hash)]))
+            }
+            Question::Headers(question) => {
+                outstanding.headers =
+                    Some(HeadersInFlight { request: Some(id), question: question.clone(), since: now.instant });
+                outstanding.live.insert(id, 1);
+                Some(Message::GetHeaders(question.clone()))
+            }
+            Question::Addresses => {
+                outstanding.addresses.push(id);
+                outstanding.live.insert(id, 1);
+                // A node answers the first one only (trap of section 2.14).
+                (!std::mem::replace(&mut session.asked_addresses, true)).then_some(Message::GetAddr)
+            }
+            Question::Ping => {
+                outstanding.pings.insert(nonce, (id, now.instant));
+                outstanding.live.insert(id, 1);
+                Some(Message::Ping { nonce })
+            }
+        };
+        let known_addresses = match request.question {
+            Question::Addresses if !session.addresses.is_empty() => Some(session.addresses.clone()),
+            _ => None,
+        };
+        self.actions.extend(message.map(|message| Action::Send { connection, message }));
+        match known_addresses {
+            Some(addresses) => self.complete(now, id, Some(peer), Ok(Answer::Addresses(addresses))),
+            None => self.set_request_timer(id),
+        }
+    }
+
+    /// No peer can be asked now: wait for whoever was asked or will come, or end.
+    fn ask_nobody(&mut self, now: Now, id: RequestId, busy: bool) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.attempt_deadline = None;
+        if !request.asked.is_empty() {
+            // The last one asked may still answer.
+            self.set_request_timer(id);
+            return;
+        }
+        let is_allowed = |peer: PeerId| request.only.is_none_or(|only| only == peer);
+        let mut connected = self
+            .peers
+            .iter()
+            .filter(|&(&id, _)| is_allowed(id))
+            .filter_map(|(_, peer)| peer.session())
+            .peekable();
+        let all_paused = connected.peek().is_some() && connected.all(|session| session.paused);
+        let was_lost = |attempt: &Attempt| attempt.failure == AttemptFailure::Disconnected;
+        let was_answered = request.failures.iter().any(|attempt| !was_lost(attempt));
+        if all_paused {
+            self.complete(now, id, None, Err(RequestError::MessageQueueFull));
+        } else if request.attempts_left == 0 || (was_answered && !busy) {
+            self.give_up(now, id);
+        } else {
+            self.waiting.insert(id);
+            self.set_request_timer(id);
+        }
+    }
+
+    /// Ends a request that no further peer can be asked.
+    fn give_up(&mut self, now: Now, id: RequestId) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let attempts = request.failures.clone();
+        let said_no = |attempt: &Attempt| attempt.failure == AttemptFailure::NotFound;
+        let result = match &request.question {
+            // Each transaction has a result of its own.
+            Question::Transactions(txids) if attempts.iter().any(said_no) => {
+                let result = |txid: &Txid| request.found.get(txid).cloned().ok_or(TransactionNotFound { txid: *txid });
+                Ok(Answer::Transactions(txids.iter().map(result).collect()))
+            }
+            _ if !attempts.is_empty() && attempts.iter().all(said_no) => Err(RequestError::NotFound { attempts }),
+            _ if attempts.iter().any(|attempt| attempt.failure == AttemptFailure::TimedOut) => {
+                Err(RequestError::TimedOut { attempts })
+            }
+            _ => Err(RequestError::Failed { attempts }),
+        };
+        self.complete(now, id, None, result);
+    }
+
+    /// A request's timer: the attempt's share of the time is over, or all of it.
+    pub(super) fn request_due(&mut self, now: Now, id: RequestId) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.timer = None;
+        if request.deadline.is_some_and(|deadline| now.instant >= deadline) {
+            if request.asked.is_empty() && request.failures.is_empty() {
+                self.complete(now, id, None, Err(RequestError::NoPeers));
+                return;
+            }
+            let asked = request.asked.clone();
+            for (peer, _) in asked {
+                self.note_failure(id, peer, AttemptFailure::TimedOut);
+            }
+            let attempts = self.requests.get(&id).map(|request| request.failures.clone()).unwrap_or_default();
+            self.complete(now, id, None, Err(RequestError::TimedOut { attempts }));
+            return;
+        }
+        if request.attempt_deadline.is_some_and(|deadline| now.instant >= deadline)
+            && let Some(&(peer, _)) = request.asked.last()
+        {
+            // Its late answer still counts.
+            self.note_failure(id, peer, AttemptFailure::TimedOut);
+            self.ask(now, id);
+            return;
+        }
+        self.set_request_timer(id);
+    }
+
+    /// Keeps what a peer failed to do, once for each failure.
+    fn note_failure(&mut self, id: RequestId, peer: PeerId, failure: AttemptFailure) {
+        let Some(address) = self.peers.get(&peer).map(|peer| peer.address.clone()) else { return };
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let attempt = Attempt { peer, address, failure };
+        if request.failures.contains(&attempt) {
+            return;
+        }
+        // A peer that is lost again and again is listed once; so the list stays short.
+        request.failures.push(attempt);
+        if failure == AttemptFailure::TimedOut {
+            self.note_answer(peer, false);
+        }
+    }
+
+    /// Requests whose peer was lost go to the next.
+    pub(super) fn move_requests(&mut self, now: Now, peer: PeerId, lost: Vec<RequestId>, failure: AttemptFailure) {
+        for id in lost {
+            self.note_failure(id, peer, failure);
+            let Some(request) = self.requests.get_mut(&id) else { continue };
+            let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
+            request.asked.retain(|&(asked, _)| asked != peer);
+            if was_current {
+                if failure == AttemptFailure::Disconnected {
+                    // A loss says nothing about the question.
+                    request.attempts_left += 1;
+                }
+                request.awaited.clear();
+                self.ask(now, id);
+            }
+        }
+    }
+
+    /// Requests to a peer whose messages nobody takes end at once: their replies lie behind those.
+    pub(super) fn fail_paused(&mut self, now: Now, requests: Vec<RequestId>) {
+        for id in requests {
+            self.complete(now, id, None, Err(RequestError::MessageQueueFull));
+        }
+    }
+
+    /// Asks for whoever waits, as a peer has become free.
+    pub(super) fn ask_waiting(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.waiting) {
+            self.waiting.insert(id);
+            if self.started {
+                self.ask(now, id);
+            }
+        }
+    }
+
+    fn set_request_timer(&mut self, id: RequestId) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            let at = [request.deadline, request.attempt_deadline].into_iter().flatten().min();
+            Self::set_timer(&mut self.timers, &mut request.timer, Timer::Request(id), at);
+        }
+    }
+
+    /// Ends a request, once.
+    fn complete(&mut self, now: Now, id: RequestId, peer: Option<PeerId>, result: Result<Answer, RequestError>) {
+        let Some(mut request) = self.requests.remove(&id) else { return };
+        self.requests_cost -= request.cost;
+        self.waiting.remove(&id);
+        Self::set_timer(&mut self.timers, &mut request.timer, Timer::Request(id), None);
+        for &(asked, connection) in &request.asked {
+            if let Some(session) = self.session_mut(asked, connection) {
+                session.outstanding.end(id, &request.question);
+            }
+        }
+        if let Some(peer) = peer {
+            self.note_answer(peer, true);
+        }
+        self.actions.push_back(Action::Complete {
+            request: id,
+            outcome: RequestOutcome {
+                question: request.question,
+                peer: peer.and_then(|peer| self.peers.get(&peer)).map(|peer| peer.address.clone()),
+                result,
+                took: now.instant.saturating_duration_since(request.since),
+            },
+        });
+    }
+
+    /// Whether a block was asked of this peer, also by a request that has ended.
+    pub(crate) fn wants_block(&self, peer: PeerId, hash: &BlockHash) -> bool {
+        let session = self.peers.get(&peer).and_then(|peer| peer.session());
+        session.is_some_and(|session| session.outstanding.blocks.contains_key(hash))
+    }
+
+    /// Takes a transaction somebody asked for; gives it back if nobody did.
+    pub(super) fn answer_transaction(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        connection: ConnectionId,
+        transaction: Transaction,
+    ) -> Option<Transaction> {
+        let txid = transaction.txid();
+        let taken = self.session_mut(peer, connection).and_then(|s| s.outstanding.take_transaction(&txid));
+        match taken {
+            None => Some(transaction),
+            Some(None) => None,
+            Some(Some(id)) => {
+                self.transaction_found(now, id, peer, transaction);
+                None
+            }
+        }
+    }
+
+    fn transaction_found(&mut self, now: Now, id: RequestId, peer: PeerId, transaction: Transaction) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.awaited.remove(&transaction.txid());
+        let txids = match &request.question {
+            Question::Transactions(txids) => txids,
+            _ => return self.complete(now, id, Some(peer), Ok(Answer::Transaction(transaction))),
+        };
+        request.found.insert(transaction.txid(), transaction);
+        if request.found.len() == txids.len() {
+            // In the order asked.
+            let results = txids.iter().filter_map(|txid| request.found.remove(txid)).map(Ok).collect();
+            self.complete(now, id, Some(peer), Ok(Answer::Transactions(results)));
+        } else if request.awaited.is_empty() {
+            self.not_found(now, id, peer);
+        }
+    }
+
+    /// The peer has answered for everything it was asked, and something is missing.
+    fn not_found(&mut self, now: Now, id: RequestId, peer: PeerId) {
+        self.note_failure(id, peer, AttemptFailure::NotFound);
+        self.note_answer(peer, true);
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
+        request.asked.retain(|&(asked, _)| asked != peer);
+        if was_current || request.asked.is_empty() {
+            self.ask(now, id);
+        }
+    }
+
+    /// Takes what a peer said it does not have; gives back the items nobody asked for.
+    pub(super) fn answer_not_found(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        connection: ConnectionId,
+        items: Vec<Inventory>,
+    ) -> Vec<Inventory> {
+        let mut unclaimed = Vec::new();
+        for item in items {
+            let taken = item.txid().and_then(|txid| {
+                let session = self.session_mut(peer, connection)?;
+                session.outstanding.take_transaction(&txid).map(|taken| (txid, taken))
+            });
+            match taken {
+                None => unclaimed.push(item),
+                Some((_, None)) => {}
+                Some((txid, Some(id))) => {
+                    let Some(request) = self.requests.get_mut(&id) else { continue };
+                    request.awaited.remove(&txid);
+                    if request.awaited.is_empty() {
+                        self.not_found(now, id, peer);
+                    }
+                }
+            }
+        }
+        unclaimed
+    }
+
+    /// Takes a block somebody asked for; gives it back if nobody did.
+    pub(super) fn answer_block(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        connection: ConnectionId,
+        block: Block,
+    ) -> Option<Block> {
+        match self.session_mut(peer, connection).and_then(|s| s.outstanding.take_block(&block.hash())) {
+            None => Some(block),
+            Some(None) => None,
+            Some(Some(id)) => {
+                self.complete(now, id, Some(peer), Ok(Answer::Block(block)));
+                None
+            }
+        }
+    }
+
+    /// Takes headers that answer the request in flight; gives them back if they do not.
+    pub(super) fn answer_headers(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        connection: ConnectionId,
+        headers: Vec<BlockHeader>,
+    ) -> Option<Vec<BlockHeader>> {
+        let Some(session) = self.session_mut(peer, connection) else { return Some(headers) };
+        let is_answer = |in_flight: &mut HeadersInFlight| in_flight.is_answered_by(&headers);
+        let Some(in_flight) = session.outstanding.headers.take_if(is_answer) else {
+            return Some(headers);
+        };
+        if let Some(id) = in_flight.request {
+            session.outstanding.live.remove(&id);
+            self.complete(now, id, Some(peer), Ok(Answer::Headers(headers)));
+        }
+        // The peer may be asked for headers again.
+        self.ask_waiting(now);
+        None
+    }
+
+    /// Keeps the addresses a peer sent; true if somebody had asked for them.
+    pub(super) fn answer_addresses(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        connection: ConnectionId,
+        addresses: &[TimestampedAddress],
+    ) -> bool {
+        let Some(session) = self.session_mut(peer, connection) else { return false };
+        if addresses.is_empty() {
+            return false;
+        }
+        session.addresses = addresses.to_vec();
+        let requests = std::mem::take(&mut session.outstanding.addresses);
+        for &id in &requests {
+            if let Some(session) = self.session_mut(peer, connection) {
+                session.outstanding.live.remove(&id);
+            }
+            self.complete(now, id, Some(peer), Ok(Answer::Addresses(addresses.to_vec())));
+        }
+        !requests.is_empty()
+    }
+
+    /// Takes the pong to a caller's ping; false if it is nobody's.
+    pub(super) fn answer_ping(&mut self, now: Now, peer: PeerId, connection: ConnectionId, nonce: u64) -> bool {
+        let Some(session) = self.session_mut(peer, connection) else { return false };
+        let Some((id, sent_at)) = session.outstanding.pings.remove(&nonce) else { return false };
+        session.outstanding.live.remove(&id);
+        let round_trip = now.instant.saturating_duration_since(sent_at);
+        self.complete(now, id, Some(peer), Ok(Answer::RoundTrip(round_trip)));
+        true
+    }
+
+    /// A reply over the stream threshold is being skipped; false if nobody asked for it.
+    pub(super) fn answer_too_large(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        connection: ConnectionId,
+        block: Option<BlockHash>,
+        length: u64,
+    ) -> bool {
+        let limit = self.config.stream_threshold;
+        let Some(session) = self.session_mut(peer, connection) else { return false };
+        let taken = match block {
+            Some(hash) => session.outstanding.take_block(&hash),
+            // The id of a transaction is not in its first bytes; nodes answer in the order asked.
+            None => {
+                let oldest = session.outstanding.transactions.iter().min_by_key(|(_, requests)| requests.front());
+                let txid = oldest.map(|(&txid, _)| txid);
+                txid.and_then(|txid| session.outstanding.take_transaction(&txid))
+            }
+        };
+        if let Some(Some(id)) = taken {
+            self.complete(now, id, Some(peer), Err(RequestError::TooLarge { length, limit }));
+        }
+        taken.is_some()
+    }
+}
+
+fn question_len(question: &Question) -> usize {
+    match question {
+        Question::Transactions(txids) => txids.len() * 128,
+        Question::Headers(request) => request.locator.len() * 64,
+        _ => 0,
+    }
+}
+
+/// What a request is charged besides its message, bytes.
+const REQUEST_COST: usize = 512;
+/// How long a peer that did not answer a `getheaders` is left alone.
+const HEADERS_PATIENCE: Duration = Duration::from_secs(30);
+/// Ended requests remembered for each peer.
+const MAX_ENDED: usize = 10_000;
+const MAX_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3_600);
