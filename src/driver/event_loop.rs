@@ -133,6 +133,8 @@ impl EventLoop {
     /// Runs until the shutdown; then every connection is closed and every message thread told.
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         let mut events = Events::with_capacity(EVENTS);
+        // What came before there was a waker has woken nobody.
+        self.take_commands(Instant::now(), commands);
         loop {
             let timeout = self.until_next_deadline();
             if let Err(error) = self.poll.poll(&mut events, timeout)
@@ -177,7 +179,8 @@ impl EventLoop {
 
     /// Empties the whole queue, so that many wakes cost one.
     fn take_commands(&mut self, now: Instant, commands: &Receiver<Command>) {
-        self.shared.waker().woken.store(false, Ordering::Release);
+        // A swap, not a store: whoever finds the flag set has put in before it what is taken out below.
+        self.shared.waker().woken.swap(false, Ordering::AcqRel);
         // What comes while this runs has its own wake; the bound keeps the sockets from waiting.
         for _ in 0..COMMANDS_PER_TURN {
             let Ok(command) = commands.try_recv() else { return };

@@ -117,7 +117,9 @@ impl Connection {
         unix: i64,
         input: &mut &[u8],
     ) -> Result<(), ProtocolError> {
-        self.keepalive.received(now, input.len());
+        if !input.is_empty() {
+            self.keepalive.received(now, input.len());
+        }
         while self.may_take_more()
             && let Some(part) = self.decoder.push(input)?
         {
@@ -232,11 +234,6 @@ impl Connection {
     /// Whether the handshake is done.
     pub(crate) fn is_established(&self) -> bool {
         matches!(self.stage, Stage::Established)
-    }
-
-    /// Who dialled.
-    pub(crate) fn link(&self) -> Link {
-        self.link
     }
 
     fn may_take_more(&self) -> bool {
