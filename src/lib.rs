@@ -2,6 +2,8 @@
 
 pub mod block;
 pub mod message;
+#[cfg(feature = "testnode")]
+pub mod testnode;
 pub mod wire;
 
 mod broadcast;

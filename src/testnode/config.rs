@@ -1,0 +1,115 @@
+//! What a test node is started with.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::network::Network;
+
+/// The settings of a [`TestNode`](super::TestNode).
+///
+/// ```
+/// use std::time::Duration;
+/// use conduit::testnode::TestNodeConfig;
+///
+/// let config = TestNodeConfig::default().blocks(100).latency(Duration::from_millis(20));
+/// assert_eq!(config.blocks, 100);
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct TestNodeConfig {
+    /// The network it speaks; the default is regtest.
+    ///
+    /// The chain starts with that network's first block; what is mined on it has the easy proof of work of regtest.
+    pub network: Network,
+    /// The address it listens at, any of `127.0.0.0/8`; the port is one that is free. The default is 127.0.0.1.
+    pub ip: IpAddr,
+    /// Blocks on top of the first one, mined before the node starts. The default is 10.
+    ///
+    /// The same number gives the same blocks on every node.
+    pub blocks: u32,
+    /// How long everything it sends is held back, answers, announcements and handshake alike. The default is 0.
+    pub latency: Duration,
+    /// What it calls itself in `version`. The default is `/Bitcoin SV:1.2.2/`, as SV Node does.
+    pub user_agent: String,
+    /// What `getaddr` is answered with, at most 1,000 addresses; without any there is no answer. The default is none.
+    pub addresses: Vec<SocketAddr>,
+    /// The largest payload it takes where the command has no limit of its own, in bytes. The default is 2 MiB.
+    pub max_recv_payload_length: u32,
+    /// Bytes of transactions it holds in its mempool; more are rejected as the node does when its pool is full.
+    ///
+    /// The default is 1 GiB.
+    pub mempool_bytes: usize,
+}
+
+impl Default for TestNodeConfig {
+    fn default() -> Self {
+        Self {
+            network: Network::Regtest,
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            blocks: 10,
+            latency: Duration::ZERO,
+            user_agent: "/Bitcoin SV:1.2.2/".to_owned(),
+            addresses: Vec::new(),
+            max_recv_payload_length: 2 * 1_024 * 1_024,
+            mempool_bytes: 1_024 * 1_024 * 1_024,
+        }
+    }
+}
+
+impl TestNodeConfig {
+    /// Sets [`network`](Self#structfield.network).
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Sets [`ip`](Self#structfield.ip).
+    #[must_use]
+    pub fn ip(mut self, ip: impl Into<IpAddr>) -> Self {
+        self.ip = ip.into();
+        self
+    }
+
+    /// Sets [`blocks`](Self#structfield.blocks).
+    #[must_use]
+    pub const fn blocks(mut self, blocks: u32) -> Self {
+        self.blocks = blocks;
+        self
+    }
+
+    /// Sets [`latency`](Self#structfield.latency).
+    #[must_use]
+    pub const fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// Sets [`user_agent`](Self#structfield.user_agent).
+    #[must_use]
+    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.user_agent = user_agent.into();
+        self
+    }
+
+    /// Sets [`addresses`](Self#structfield.addresses).
+    #[must_use]
+    pub fn addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.addresses = addresses.into_iter().collect();
+        self
+    }
+
+    /// Sets [`max_recv_payload_length`](Self#structfield.max_recv_payload_length).
+    #[must_use]
+    pub const fn max_recv_payload_length(mut self, bytes: u32) -> Self {
+        self.max_recv_payload_length = bytes;
+        self
+    }
+
+    /// Sets [`mempool_bytes`](Self#structfield.mempool_bytes).
+    #[must_use]
+    pub const fn mempool_bytes(mut self, bytes: usize) -> Self {
+        self.mempool_bytes = bytes;
+        self
+    }
+}

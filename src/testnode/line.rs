@@ -1,0 +1,439 @@
+//! One connection of the node: its socket, what is to be written to it, and the thread that writes what does not go at
+//! once.
+//!
+//! A small answer is written by the thread that made it, which saves waking another one. What the kernel does not take
+//! within a moment, and whatever the latency holds back, is left to the writer thread, so that a peer who does not read
+//! delays nobody else.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::now;
+use super::switches::Switches;
+use crate::message::{Inventory, Message};
+use crate::proto::Connection;
+use crate::wire::{BlockHash, Frame};
+
+/// One connection, shared by its reader, its writer and whoever sends.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) id: u64,
+    pub(super) remote: SocketAddr,
+    pub(super) magic: [u8; 4],
+    stream: TcpStream,
+    switches: Arc<Switches>,
+    state: Mutex<State>,
+    /// Told when bytes went, room appeared, work came or the line closed.
+    changed: Condvar,
+}
+
+/// What the threads of one connection share.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) proto: Connection,
+    /// What the node knows of the peer.
+    pub(super) peer: Peer,
+    /// Announcements that wait for room.
+    announcements: Vec<Inventory>,
+    /// Bytes that go before those in `proto`, each piece at its time.
+    pieces: VecDeque<Piece>,
+    /// Always the summed length of `pieces`.
+    piece_bytes: usize,
+    /// Whether the writer has the socket; nobody else writes then.
+    writing: bool,
+    writer: Option<JoinHandle<()>>,
+    /// A buffer to be used again.
+    spare: Vec<u8>,
+    pub(super) closed: bool,
+}
+
+/// What a peer told about itself, and what it is known to have.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) established: bool,
+    /// It wants transactions announced.
+    pub(super) relay: bool,
+    /// It asked for blocks to be announced by `headers`.
+    pub(super) headers: bool,
+    /// The last block it is known to have the header of.
+    pub(super) best: BlockHash,
+    /// Most items it takes in one inventory.
+    pub(super) inventory_limit: usize,
+}
+
+#[derive(Debug)]
+struct Piece {
+    due: Instant,
+    bytes: Vec<u8>,
+    /// How many of them the socket took.
+    sent: usize,
+}
+
+impl Line {
+    pub(super) fn new(
+        id: u64,
+        stream: TcpStream,
+        remote: SocketAddr,
+        magic: [u8; 4],
+        proto: Connection,
+        switches: Arc<Switches>,
+    ) -> io::Result<Arc<Self>> {
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(DIRECT_TIMEOUT))?;
+        let peer = Peer {
+            established: false,
+            relay: false,
+            headers: false,
+            best: BlockHash::ZERO,
+            inventory_limit: 29_126,
+        };
+        let state = State {
+            proto,
+            peer,
+            announcements: Vec::new(),
+            pieces: VecDeque::new(),
+            piece_bytes: 0,
+            writing: false,
+            writer: None,
+            spare: Vec::new(),
+            closed: false,
+        };
+        Ok(Arc::new(Self {
+            id,
+            remote,
+            magic,
+            stream,
+            switches,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }))
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Waits until the line changes; used with a condition in a loop.
+    pub(super) fn wait(&self, state: &mut MutexGuard<'_, State>) {
+        self.changed.wait(state);
+    }
+
+    /// Wakes whoever waits at this line, to look at the switches again.
+    pub(super) fn wake(&self) {
+        let state = self.state.lock();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Queues a message; waits while the peer takes too little. False once the line is closed.
+    pub(super) fn send(self: &Arc<Self>, message: &Message) -> bool {
+        self.send_frame(message.to_frame(self.magic))
+    }
+
+    /// Queues a frame; waits while the peer takes too little. It goes with the next [`flush`](Self::flush).
+    pub(super) fn send_frame(self: &Arc<Self>, frame: Frame) -> bool {
+        let mut state = self.state.lock();
+        if !self.wait_for_room(&mut state) {
+            return false;
+        }
+        state.proto.send(now(), frame);
+        true
+    }
+
+    /// Queues a message and lets it go; waits for nothing, so it is for small messages that are few.
+    pub(super) fn send_now(self: &Arc<Self>, message: &Message) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.proto.send(now(), message.to_frame(self.magic));
+            self.flush_state(&mut state);
+        }
+    }
+
+    /// Sends bytes as they are, behind whatever was queued before; waits while the peer takes too little.
+    pub(super) fn send_bytes(self: &Arc<Self>, bytes: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        // Behind whole frames only: what is queued is made pieces first.
+        loop {
+            if !self.wait_for_room(&mut state) {
+                return false;
+            }
+            state.stage(now(), self.switches.latency(), usize::MAX);
+            if state.proto.pending_bytes() == 0 {
+                break;
+            }
+        }
+        let due = state.due(now(), self.switches.latency());
+        state.push_piece(due, bytes.to_vec());
+        self.flush_state(&mut state);
+        true
+    }
+
+    /// Puts frames in front of the last `keep_last` bytes that are pending.
+    pub(super) fn send_ahead(&self, state: &mut State, keep_last: usize, frames: &[Frame]) {
+        let (now, latency) = (now(), self.switches.latency());
+        let mut pending = state.take_pending(usize::MAX);
+        let last = pending.split_off(pending.len().saturating_sub(keep_last));
+        for frame in frames {
+            pending.extend_from_slice(frame);
+        }
+        pending.extend_from_slice(&last);
+        let due = state.due(now, latency);
+        state.push_piece(due, pending);
+    }
+
+    /// Lets what is queued go.
+    pub(super) fn flush(self: &Arc<Self>) {
+        self.flush_state(&mut self.state.lock());
+    }
+
+    /// Announces transactions to a peer that wants to hear of them; waits for nothing.
+    pub(super) fn announce(self: &Arc<Self>, items: impl IntoIterator<Item = Inventory>) {
+        let mut state = self.state.lock();
+        if state.closed || !state.peer.established || !state.peer.relay {
+            return;
+        }
+        state.announcements.extend(items);
+        state.move_announcements(self.magic);
+        self.flush_state(&mut state);
+    }
+
+    /// Ends the connection at once, in both directions.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        self.close_state(&mut state);
+    }
+
+    /// Waits until everything queued is written, but no longer than `limit`; then ends the connection.
+    pub(super) fn finish(self: &Arc<Self>, limit: Duration) {
+        let deadline = now() + limit;
+        let mut state = self.state.lock();
+        self.flush_state(&mut state);
+        while !state.closed && (state.writing || !state.is_drained()) {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        self.close_state(&mut state);
+    }
+
+    /// Waits for the writer thread of a closed line.
+    pub(super) fn join_writer(&self) {
+        let writer = self.state.lock().writer.take();
+        if let Some(writer) = writer {
+            // A panic of the writer is printed by its thread; there is nothing to add.
+            let _ = writer.join();
+        }
+    }
+
+    fn close_state(&self, state: &mut State) {
+        state.closed = true;
+        // An error says that the peer was faster.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.changed.notify_all();
+    }
+
+    fn wait_for_room(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> bool {
+        // What the latency holds back is on its way already.
+        let limit = || if self.switches.latency().is_zero() { QUEUE_LIMIT } else { STAGED_LIMIT };
+        while !state.closed && state.queued_bytes() > limit() {
+            self.flush_state(state);
+            if !state.closed && state.queued_bytes() > limit() {
+                self.changed.wait(state);
+            }
+        }
+        !state.closed
+    }
+
+    /// Writes what goes at once, and leaves the rest to the writer.
+    fn flush_state(self: &Arc<Self>, state: &mut State) {
+        if state.closed {
+            return;
+        }
+        let latency = self.switches.latency();
+        if !latency.is_zero() {
+            // The time starts now, not when the writer comes to it.
+            state.stage(now(), latency, usize::MAX);
+        }
+        if state.writing || state.is_drained() {
+            return;
+        }
+        if latency.is_zero() && state.pieces.len() <= 1 && state.queued_bytes() <= DIRECT_LIMIT {
+            match self.write_directly(state) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(_) => return self.close_state(state),
+            }
+        }
+        state.writing = true;
+        if state.writer.is_some() {
+            self.changed.notify_all();
+            return;
+        }
+        let line = Arc::clone(self);
+        match thread::Builder::new().name("testnode-write".to_owned()).spawn(move || line.write_on()) {
+            Ok(writer) => state.writer = Some(writer),
+            Err(_) => self.close_state(state),
+        }
+    }
+
+    /// `Ok(false)` if the kernel did not take all of it within a moment, or may not have it yet.
+    fn write_directly(&self, state: &mut State) -> io::Result<bool> {
+        while let Some(piece) = state.pieces.front_mut() {
+            if piece.due > now() {
+                return Ok(false);
+            }
+            let Some(n) = taken((&self.stream).write(&piece.bytes[piece.sent..]))? else { return Ok(false) };
+            piece.sent += n;
+            state.piece_bytes -= n;
+            state.pieces.pop_front_if(|piece| piece.sent == piece.bytes.len());
+        }
+        while state.proto.pending_bytes() > 0 {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let filled = state.proto.pending(&mut slices);
+            let Some(n) = taken((&self.stream).write_vectored(&slices[..filled]))? else { return Ok(false) };
+            state.proto.mark_sent(now(), n);
+        }
+        Ok(true)
+    }
+
+    /// The writer thread: writes while there is something, then sleeps until [`flush`](Self::flush) has more.
+    fn write_on(self: Arc<Self>) {
+        let mut state = self.state.lock();
+        // From here on a write waits as long as the peer does; closing the line ends it.
+        let mut timeout = self.stream.set_write_timeout(None);
+        while !state.closed && timeout.is_ok() {
+            let (now, latency) = (now(), self.switches.latency());
+            state.move_announcements(self.magic);
+            if state.pieces.is_empty() || !latency.is_zero() {
+                state.stage(now, latency, PIECE_LEN);
+            }
+            match state.pieces.front().map(|piece| piece.due) {
+                Some(due) if due > now => {
+                    self.changed.wait_until(&mut state, due);
+                }
+                Some(_) => {
+                    let Some(piece) = state.pieces.pop_front() else { continue };
+                    let mut stream = &self.stream;
+                    let written = MutexGuard::unlocked(&mut state, || stream.write_all(&piece.bytes[piece.sent..]));
+                    state.piece_bytes -= piece.bytes.len() - piece.sent;
+                    state.spare = piece.bytes;
+                    if written.is_err() {
+                        self.close_state(&mut state);
+                    }
+                    self.changed.notify_all();
+                }
+                None => {
+                    timeout = self.stream.set_write_timeout(Some(DIRECT_TIMEOUT));
+                    state.writing = false;
+                    state.spare = Vec::new();
+                    self.changed.notify_all();
+                    while !state.writing && !state.closed {
+                        self.changed.wait(&mut state);
+                    }
+                    timeout = timeout.and_then(|()| self.stream.set_write_timeout(None));
+                }
+            }
+        }
+        self.close_state(&mut state);
+    }
+}
+
+impl State {
+    /// Bytes that have not reached the kernel.
+    fn queued_bytes(&self) -> usize {
+        self.proto.queued_bytes().max(self.proto.pending_bytes()) + self.piece_bytes
+    }
+
+    fn is_drained(&self) -> bool {
+        self.proto.pending_bytes() == 0 && self.pieces.is_empty()
+    }
+
+    /// When bytes queued now may go: never before those queued earlier.
+    fn due(&self, now: Instant, latency: Duration) -> Instant {
+        let due = now + latency;
+        self.pieces.back().map_or(due, |last| last.due.max(due))
+    }
+
+    fn push_piece(&mut self, due: Instant, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.piece_bytes += bytes.len();
+            self.pieces.push_back(Piece { due, bytes, sent: 0 });
+        }
+    }
+
+    /// Makes pieces of what is pending, as far as the limits of a piece and of all pieces go.
+    fn stage(&mut self, now: Instant, latency: Duration, limit: usize) {
+        while self.proto.pending_bytes() > 0 && self.piece_bytes < STAGED_LIMIT {
+            let due = self.due(now, latency);
+            let bytes = self.take_pending(PIECE_LEN);
+            self.push_piece(due, bytes);
+            if limit <= PIECE_LEN {
+                break;
+            }
+        }
+    }
+
+    /// Takes at most `limit` bytes out of what is pending.
+    fn take_pending(&mut self, limit: usize) -> Vec<u8> {
+        let limit = limit.min(self.proto.pending_bytes());
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.clear();
+        bytes.reserve_exact(limit);
+        while bytes.len() < limit {
+            let before = bytes.len();
+            let mut slices = [IoSlice::new(&[]); 16];
+            let filled = self.proto.pending(&mut slices);
+            for slice in &slices[..filled] {
+                let n = slice.len().min(limit - bytes.len());
+                bytes.extend_from_slice(&slice[..n]);
+            }
+            // They count as sent from here on: an urgent frame can no longer go before them.
+            self.proto.mark_sent(now(), bytes.len() - before);
+        }
+        bytes
+    }
+
+    /// Makes `inv` messages of waiting announcements while there is room.
+    fn move_announcements(&mut self, magic: [u8; 4]) {
+        while !self.announcements.is_empty() && self.queued_bytes() <= QUEUE_LIMIT {
+            let n = self.peer.inventory_limit.min(self.announcements.len());
+            let rest = self.announcements.split_off(n);
+            let items = std::mem::replace(&mut self.announcements, rest);
+            self.proto.send(now(), Message::Inv(items).to_frame(magic));
+        }
+    }
+}
+
+/// How many bytes a write took; `None` if it took none within its time.
+fn taken(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        Ok(n) => Ok(Some(n)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::Interrupted => Ok(Some(0)),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// How long a thread that answers may be held up by a peer who does not read, before the writer takes over.
+const DIRECT_TIMEOUT: Duration = Duration::from_millis(1);
+/// More than this goes to the writer straight away, so that reading goes on beside it; bytes.
+const DIRECT_LIMIT: usize = 64 * 1_024;
+/// Whoever sends waits while more than this is queued; bytes.
+const QUEUE_LIMIT: usize = 1_024 * 1_024;
+/// What is written at once; bytes.
+const PIECE_LEN: usize = 256 * 1_024;
+/// What the latency holds back at most; bytes. It bounds the rate to this much for each latency.
+const STAGED_LIMIT: usize = 16 * 1_024 * 1_024;

@@ -1,0 +1,343 @@
+//! What all connections of a node share: its chain, its mempool, who is connected; and what is told to everybody.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::chain::{Added, Chain};
+use super::config::TestNodeConfig;
+use super::line::Line;
+use super::pool::Pool;
+use super::session::Session;
+use super::switches::Switches;
+use super::{LOG, now, unix};
+use crate::message::{Inventory, Message, Services};
+use crate::proto::{Connection, Link, Settings};
+use crate::wire::{BlockHash, Command, Txid};
+
+/// The node behind a `TestNode`, shared by its threads.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) config: TestNodeConfig,
+    pub(super) magic: [u8; 4],
+    pub(super) address: SocketAddr,
+    pub(super) switches: Arc<Switches>,
+    /// Held for moments only: never while a socket is read or written.
+    pub(super) world: Mutex<World>,
+    /// Told whenever the world changes.
+    pub(super) changed: Condvar,
+}
+
+/// What the node knows.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) chain: Chain,
+    pub(super) pool: Pool,
+    /// Transactions asked for.
+    pub(super) asked: HashMap<Txid, Asked>,
+    /// How many messages came of each command.
+    pub(super) received: HashMap<Command, u64>,
+    lines: HashMap<u64, Registered>,
+    next_line: u64,
+    /// The far ends of connections that another node is about to make to join us.
+    joining: HashSet<SocketAddr>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Registered {
+    line: Arc<Line>,
+    established: bool,
+    joined: bool,
+}
+
+/// Who was asked for a transaction, and who else has it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) from: u64,
+    pub(super) since: Instant,
+    pub(super) others: Vec<u64>,
+}
+
+/// A transaction to be announced, and which lines know it already.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) txid: Txid,
+    pub(super) from: Option<u64>,
+    pub(super) others: Vec<u64>,
+}
+
+impl Node {
+    pub(super) fn new(config: TestNodeConfig, address: SocketAddr, chain: Chain) -> Self {
+        let switches = Arc::new(Switches::default());
+        switches.set_latency(config.latency);
+        let world = World {
+            chain,
+            pool: Pool::new(config.mempool_bytes),
+            asked: HashMap::new(),
+            received: HashMap::new(),
+            lines: HashMap::new(),
+            next_line: 0,
+            joining: HashSet::new(),
+            readers: Vec::new(),
+        };
+        let magic = config.network.magic();
+        Self { config, magic, address, switches, world: Mutex::new(world), changed: Condvar::new() }
+    }
+
+    /// The accepting thread.
+    pub(super) fn accept_on(self: &Arc<Self>, listener: &TcpListener) {
+        loop {
+            let accepted = listener.accept();
+            if self.switches.is_stopped() {
+                return;
+            }
+            match accepted {
+                // The stream is dropped, and so closed without a byte.
+                Ok(_) if self.switches.is_refusing() => {}
+                Ok((stream, remote)) => {
+                    if let Err(error) = self.open(stream, remote, Link::Inbound) {
+                        log::warn!(target: LOG, "{remote}: cannot be served: {error}");
+                    }
+                }
+                Err(error) => {
+                    log::warn!(target: LOG, "accept: {error}");
+                    // Out of file descriptors, most likely: asking again at once would only burn the core.
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+    }
+
+    /// Begins to serve a connection; returns its number.
+    pub(super) fn open(self: &Arc<Self>, stream: TcpStream, remote: SocketAddr, link: Link) -> io::Result<u64> {
+        let mut world = self.world.lock();
+        if self.switches.is_stopped() {
+            return Err(io::Error::other("the node is stopped"));
+        }
+        let settings = self.settings(world.chain.height());
+        let nonce = RandomState::new().build_hasher().finish();
+        let limits = settings.payload_limits();
+        let proto = Connection::new(Arc::new(settings), link, remote, nonce, now(), unix());
+        let id = world.next_line;
+        world.next_line += 1;
+        let line = Line::new(id, stream, remote, self.magic, proto, Arc::clone(&self.switches))?;
+        let session = Session::new(Arc::clone(self), Arc::clone(&line), link, limits);
+        let reader = thread::Builder::new().name("testnode-read".to_owned()).spawn(move || session.run())?;
+        world.readers.retain(|reader| !reader.is_finished());
+        world.readers.push(reader);
+        world.lines.insert(id, Registered { line, established: false, joined: link == Link::Outbound });
+        Ok(id)
+    }
+
+    fn settings(&self, height: u32) -> Settings {
+        Settings {
+            magic: self.magic,
+            user_agent: self.config.user_agent.clone(),
+            services: Services::NETWORK | Services::BITCOIN_CASH,
+            start_height: i32::try_from(height).unwrap_or(i32::MAX),
+            relay: true,
+            max_recv_payload_length: self.config.max_recv_payload_length,
+            // Whatever a block's size is, the node takes it.
+            stream_threshold: u64::MAX,
+            handshake_timeout: Duration::from_secs(60),
+            ping_interval: Duration::from_secs(120),
+            ping_timeout: NODE_TIMEOUT,
+            stall_timeout: NODE_TIMEOUT,
+        }
+    }
+
+    /// Notes that a connection's handshake is done.
+    pub(super) fn established(&self, line: &Line) {
+        let mut world = self.world.lock();
+        let joining = world.joining.remove(&line.remote);
+        if let Some(registered) = world.lines.get_mut(&line.id) {
+            registered.established = true;
+            registered.joined |= joining;
+        }
+        self.changed.notify_all();
+    }
+
+    /// Forgets a connection that ended; what it was asked for is asked of others.
+    pub(super) fn closed(&self, line: &Line) {
+        let mut world = self.world.lock();
+        world.lines.remove(&line.id);
+        let unanswered: Vec<Txid> =
+            world.asked.iter().filter(|(_, asked)| asked.from == line.id).map(|(txid, _)| *txid).collect();
+        let asked: Vec<_> = unanswered.into_iter().filter_map(|txid| world.ask_another(&txid)).collect();
+        self.changed.notify_all();
+        drop(world);
+        for (line, txid) in asked {
+            line.send_now(&Message::GetData(vec![Inventory::transaction(txid)]));
+        }
+    }
+
+    /// All connections with a finished handshake; those of joined nodes only if asked for.
+    pub(super) fn lines(&self, joined_too: bool) -> Vec<Arc<Line>> {
+        let world = self.world.lock();
+        let lines = world.lines.values().filter(|line| line.established && (joined_too || !line.joined));
+        lines.map(|registered| Arc::clone(&registered.line)).collect()
+    }
+
+    /// Makes every waiting thread look at the switches again.
+    pub(super) fn wake_lines(&self) {
+        let lines: Vec<_> = self.world.lock().lines.values().map(|line| Arc::clone(&line.line)).collect();
+        lines.iter().for_each(|line| line.wake());
+    }
+
+    /// Tells all connections of new transactions, except those who know them.
+    pub(super) fn announce_transactions(&self, news: &[News]) {
+        if news.is_empty() || self.switches.is_silent() {
+            return;
+        }
+        for line in self.lines(true) {
+            let unknown = news.iter().filter(|news| news.from != Some(line.id) && !news.others.contains(&line.id));
+            line.announce(unknown.map(|news| Inventory::transaction(news.txid)));
+        }
+    }
+
+    /// Tells all connections of blocks that joined the active chain, in the way each asked for.
+    pub(super) fn announce_blocks(&self, joined: &[BlockHash]) {
+        let Some(tip) = joined.last() else { return };
+        if self.switches.is_silent() {
+            return;
+        }
+        let lines = self.lines(true);
+        let messages: Vec<_> = {
+            let world = self.world.lock();
+            lines.iter().map(|line| world.announcement(line, joined, tip)).collect()
+        };
+        for (line, message) in lines.iter().zip(&messages) {
+            line.send_now(message);
+        }
+    }
+
+    /// Takes note of blocks that were added one after the other; announces those that joined the active chain.
+    pub(super) fn after_blocks(&self, added: impl IntoIterator<Item = Added>) {
+        let mut announced = Vec::new();
+        let mut world = self.world.lock();
+        let World { chain, pool, .. } = &mut *world;
+        for added in added {
+            let Added::Tip { left, joined } = added else { continue };
+            let block = |hash: &BlockHash| chain.block(hash).expect("blocks are never forgotten");
+            left.iter().for_each(|hash| pool.block_left(&block(hash)));
+            joined.iter().for_each(|hash| pool.block_joined(&block(hash)));
+            announced.extend(joined);
+        }
+        self.changed.notify_all();
+        drop(world);
+        self.announce_blocks(&announced);
+    }
+
+    /// Ends the connections of all peers.
+    pub(super) fn drop_peers(&self) {
+        let mut world = self.world.lock();
+        let World { lines, joining, .. } = &mut *world;
+        let dropped: Vec<_> =
+            lines.extract_if(|_, line| !line.joined && !joining.contains(&line.line.remote)).collect();
+        self.changed.notify_all();
+        drop(world);
+        dropped.iter().for_each(|(_, line)| line.line.close());
+    }
+
+    /// Links this node to another one, as its peer.
+    pub(super) fn join(self: &Arc<Self>, other: &Self) -> io::Result<()> {
+        if self.address == other.address {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a node cannot join itself"));
+        }
+        let deadline = now() + JOIN_TIMEOUT;
+        let stream = TcpStream::connect_timeout(&other.address, JOIN_TIMEOUT)?;
+        let local = stream.local_addr()?;
+        // Nothing is sent before the other one knows who calls.
+        other.world.lock().joining.insert(local);
+        let id = self.open(stream, other.address, Link::Outbound)?;
+        let ours = self.wait(deadline, |world| world.lines.get(&id).is_none_or(|line| line.established));
+        let theirs = ours
+            && other.wait(deadline, |world| {
+                world.lines.values().any(|line| line.line.remote == local && line.established)
+            });
+        other.world.lock().joining.remove(&local);
+        if theirs && self.world.lock().lines.contains_key(&id) {
+            return Ok(());
+        }
+        if let Some(line) = self.world.lock().lines.get(&id) {
+            line.line.close();
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the nodes did not shake hands"))
+    }
+
+    /// Waits until `done` or the deadline; says which.
+    pub(super) fn wait(&self, deadline: Instant, mut done: impl FnMut(&mut World) -> bool) -> bool {
+        let mut world = self.world.lock();
+        loop {
+            if done(&mut world) {
+                return true;
+            }
+            if self.changed.wait_until(&mut world, deadline).timed_out() {
+                return done(&mut world);
+            }
+        }
+    }
+
+    /// Ends everything and waits for all threads but the accepting one.
+    pub(super) fn end(&self) {
+        let (lines, readers) = {
+            let mut world = self.world.lock();
+            let lines: Vec<_> = world.lines.values().map(|line| Arc::clone(&line.line)).collect();
+            (lines, std::mem::take(&mut world.readers))
+        };
+        lines.iter().for_each(|line| line.close());
+        for reader in readers {
+            // A panic of the reader is printed by its thread; there is nothing to add.
+            let _ = reader.join();
+        }
+    }
+}
+
+impl World {
+    pub(super) fn connections(&self) -> usize {
+        self.lines.values().filter(|line| line.established && !line.joined).count()
+    }
+
+    /// Gives a request that got no answer to another one who announced the transaction; `None` if there is none.
+    pub(super) fn ask_another(&mut self, txid: &Txid) -> Option<(Arc<Line>, Txid)> {
+        let asked = self.asked.get_mut(txid)?;
+        while !asked.others.is_empty() {
+            let next = asked.others.remove(0);
+            if let Some(registered) = self.lines.get(&next) {
+                (asked.from, asked.since) = (next, now());
+                return Some((Arc::clone(&registered.line), *txid));
+            }
+        }
+        self.asked.remove(txid);
+        None
+    }
+
+    fn announcement(&self, line: &Line, joined: &[BlockHash], tip: &BlockHash) -> Message {
+        let mut state = line.state();
+        let peer = &mut state.peer;
+        let headers: Vec<_> = joined.iter().filter_map(|hash| self.chain.header(hash)).collect();
+        let knows_parent = headers.first().is_some_and(|first| {
+            self.chain.is_active(&peer.best)
+                && self.chain.height_of(&peer.best) >= self.chain.height_of(&first.previous)
+        });
+        if peer.headers && headers.len() <= MAX_ANNOUNCED_HEADERS && knows_parent {
+            peer.best = *tip;
+            Message::Headers(headers)
+        } else {
+            Message::Inv(vec![Inventory::block(*tip)])
+        }
+    }
+}
+
+/// `-p2ptimeout` of the node: for a pong, and for a peer that takes nothing.
+const NODE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// `MAX_BLOCKS_TO_ANNOUNCE` of the node.
+const MAX_ANNOUNCED_HEADERS: usize = 8;

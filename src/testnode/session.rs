@@ -1,0 +1,567 @@
+//! The reader of one connection: takes its bytes, answers its messages in the order they came.
+//!
+//! Sections 2 to 5 of the wire specification.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::chain::{Added, MAX_HEADERS, proves_work};
+use super::line::Line;
+use super::node::{Asked, News, Node};
+use super::pool::Verdict;
+use super::sieve::{Fate, Sieve, Sifted, Step};
+use super::{LOG, now, unix};
+use crate::message::{
+    AuthCh, Block, BlockHeader, GetHeaders, Inventory, InventoryKind, Message, NetworkAddress, Reject, RejectCode,
+    SendCmpct, Services, TimestampedAddress, Transaction, Version,
+};
+use crate::proto::{Event, FrameBatch, Link, ProtocolError};
+use crate::wire::{BlockHash, Command, FrameError, FrameHeader, PayloadLimits, SharedBytes, Txid, sha256d};
+
+/// One connection as its reader thread has it.
+#[derive(Debug)]
+pub(super) struct Session {
+    node: Arc<Node>,
+    line: Arc<Line>,
+    link: Link,
+    sieve: Sieve,
+    established: bool,
+    addresses_told: bool,
+    /// The misbehaviour score; at 100 the peer is disconnected.
+    score: u32,
+    /// Blocks to ask the peer for, in order, whose headers it sent.
+    wanted: VecDeque<BlockHash>,
+    /// Blocks it was asked for.
+    requested: HashSet<BlockHash>,
+    /// Transactions taken from the bytes at hand, still to be announced to others.
+    news: Vec<News>,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+enum End {
+    Protocol(ProtocolError),
+    Socket(io::Error),
+    /// The peer closed it, or this side did.
+    Closed,
+    /// The peer broke a rule for which nodes disconnect.
+    Punished(&'static str),
+}
+
+impl Session {
+    pub(super) fn new(node: Arc<Node>, line: Arc<Line>, link: Link, limits: PayloadLimits) -> Self {
+        let sieve = Sieve::new(node.magic, limits);
+        Self {
+            node,
+            line,
+            link,
+            sieve,
+            established: false,
+            addresses_told: false,
+            score: 0,
+            wanted: VecDeque::new(),
+            requested: HashSet::new(),
+            news: Vec::new(),
+        }
+    }
+
+    /// The reader thread.
+    pub(super) fn run(mut self) {
+        let remote = self.line.remote;
+        log::debug!(target: LOG, "{remote}: connected");
+        if let Err(end) = self.read_on() {
+            log::debug!(target: LOG, "{remote}: {end}");
+        }
+        self.line.close();
+        self.node.closed(&self.line);
+        self.line.join_writer();
+    }
+
+    fn read_on(&mut self) -> Result<(), End> {
+        // The dialling side's version waits to go.
+        self.line.flush();
+        let mut buffer = vec![0; READ_LEN];
+        let mut set: Option<Instant> = None;
+        loop {
+            self.wait_until_reading()?;
+            let due = self.line.state().proto.poll_timeout();
+            if due != set {
+                set = due;
+                // A deadline that passed while the node is silent must not make it spin.
+                let left = due.map(|due| due.saturating_duration_since(now()).max(Duration::from_millis(100)));
+                self.line.stream().set_read_timeout(left)?;
+            }
+            match self.line.stream().read(&mut buffer) {
+                Ok(0) => return Err(End::Closed),
+                Ok(n) => {
+                    // Told to stop meanwhile, it has not read these bytes.
+                    self.wait_until_reading()?;
+                    self.take(&buffer[..n])?;
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                        set = None;
+                    }
+                    io::ErrorKind::Interrupted => {}
+                    _ => return Err(error.into()),
+                },
+            }
+            if !self.node.switches.is_silent() {
+                self.line.state().proto.handle_timeout(now())?;
+            }
+            self.line.flush();
+        }
+    }
+
+    fn wait_until_reading(&self) -> Result<(), End> {
+        if self.node.switches.is_not_reading() {
+            let mut state = self.line.state();
+            while self.node.switches.is_not_reading() && !state.closed {
+                self.line.wait(&mut state);
+            }
+        }
+        if self.node.switches.is_stopped() { Err(End::Closed) } else { Ok(()) }
+    }
+
+    fn take(&mut self, input: &[u8]) -> Result<(), End> {
+        let mut sifted = Sifted::default();
+        let switches = Arc::clone(&self.node.switches);
+        let fate = |command| {
+            if switches.is_silent() || switches.ignores(command) {
+                Fate::Drop
+            } else if command == Command::PING {
+                Fate::Ping
+            } else {
+                Fate::Pass
+            }
+        };
+        let result = self.sieve.sift(input, fate, &mut sifted);
+        if !sifted.arrived.is_empty() {
+            let mut world = self.node.world.lock();
+            for command in &sifted.arrived {
+                *world.received.entry(*command).or_default() += 1;
+            }
+            self.node.changed.notify_all();
+        }
+        let taken = sifted.steps.into_iter().try_for_each(|step| match step {
+            Step::Pass(range) => self.pass(&input[range]),
+            Step::PassHeader(header) => {
+                let mut bytes = Vec::with_capacity(FrameHeader::EXTENDED_LEN);
+                header.encode(&mut bytes);
+                self.pass(&bytes)
+            }
+            Step::Ping(payload) => self.ping(&payload),
+        });
+        self.node.announce_transactions(&std::mem::take(&mut self.news));
+        taken?;
+        Ok(result?)
+    }
+
+    /// Gives bytes to the connection and deals with what comes out.
+    fn pass(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let mut input = bytes;
+        loop {
+            let mut events = Vec::new();
+            let mut state = self.line.state();
+            let result = state.proto.handle_bytes(now(), unix(), &mut input);
+            while let Some(event) = state.proto.poll_event() {
+                if let Event::Established(version) = &event {
+                    self.line.send_ahead(&mut state, PING_FRAME_LEN, &self.greeting());
+                    state.peer.relay = version.wants_relay();
+                }
+                events.push(event);
+            }
+            if state.proto.wants_room().is_some() {
+                // The node takes whatever its memory holds.
+                state.proto.grant_room();
+            }
+            drop(state);
+            events.into_iter().try_for_each(|event| self.event(event))?;
+            result?;
+            if input.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What goes out once the peer's `verack` is there, before the first ping (section 3.1).
+    fn greeting(&self) -> Vec<crate::wire::Frame> {
+        let challenge = sha256d(&self.line.id.to_le_bytes()).to_vec();
+        let mut messages = Vec::new();
+        if self.link == Link::Outbound {
+            messages.push(Message::GetAddr);
+        }
+        messages.push(Message::AuthCh(AuthCh { version: 1, challenge }));
+        messages.push(Message::SendHeaders);
+        messages.push(Message::SendCmpct(SendCmpct { announce: false, version: 1 }));
+        messages.iter().map(|message| message.to_frame(self.node.magic)).collect()
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Established(version) => self.begin(&version),
+            Event::Frames(batch) => return self.frames(batch),
+            Event::Limits(limits) => {
+                let ours = 4 * u64::from(self.node.config.max_recv_payload_length);
+                let bytes = limits.of(Command::INV).min(ours).saturating_sub(8);
+                // At most 4 GiB by 36.
+                self.line.state().peer.inventory_limit = (bytes / 36).max(1) as usize;
+            }
+            Event::RoundTrip(_) | Event::Oversized { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, version: &Version) {
+        self.established = true;
+        // First here: who sees the connection counted may announce to it.
+        self.line.state().peer.established = true;
+        self.node.established(&self.line);
+        if version.services.contains(Services::NETWORK) {
+            self.ask_headers(BlockHash::ZERO);
+        }
+    }
+
+    fn ping(&mut self, payload: &[u8]) -> Result<(), End> {
+        if !self.established {
+            // The node drops it; before the version, whoever sends it.
+            return Ok(());
+        }
+        match payload.first_chunk() {
+            Some(nonce) => self.send(&Message::Pong { nonce: u64::from_le_bytes(*nonce) }),
+            None => self.malformed(Command::PING),
+        }
+    }
+
+    fn frames(&mut self, batch: FrameBatch) -> Result<(), End> {
+        let bytes = SharedBytes::from(batch.bytes);
+        for frame in batch.frames {
+            let payload = bytes.slice(frame.payload).expect("a batch's ranges lie in its bytes");
+            let digest = sha256d(&payload);
+            if frame.checksum.is_some_and(|expected| digest[..4] != expected) {
+                // Nodes drop it and say nothing.
+                continue;
+            }
+            match Message::decode_shared(frame.command, payload, Some(&digest)) {
+                Ok(message) => self.message(message)?,
+                Err(_) => self.malformed(frame.command)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::GetHeaders(request) => self.answer_headers(&request),
+            Message::GetData(items) => self.answer_data(&items),
+            Message::GetAddr => self.answer_addresses(),
+            Message::Inv(items) => self.inventory(&items),
+            Message::Tx(transaction) => self.transaction(&transaction),
+            Message::Headers(headers) => self.headers(&headers),
+            Message::Block(block) => self.block(&block),
+            Message::NotFound(items) => {
+                self.not_found(&items);
+                Ok(())
+            }
+            Message::SendHeaders => {
+                self.line.state().peer.headers = true;
+                Ok(())
+            }
+            Message::Unknown { command: Command::FILTERCLEAR, .. } => {
+                self.line.state().peer.relay = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn answer_headers(&mut self, request: &GetHeaders) -> Result<(), End> {
+        let world = self.node.world.lock();
+        let Some(headers) = world.chain.headers_after(request) else { return Ok(()) };
+        // Told that there is nothing behind the tip, the peer is known to have the tip.
+        let best = headers.last().map_or(world.chain.tip(), BlockHeader::hash);
+        drop(world);
+        self.line.state().peer.best = best;
+        self.send(&Message::Headers(headers))
+    }
+
+    fn answer_data(&mut self, items: &[Inventory]) -> Result<(), End> {
+        let mut missing = Vec::new();
+        for item in items {
+            match item.kind {
+                InventoryKind::Transaction => {
+                    let transaction = self.node.world.lock().pool.get(&Txid::from_wire(item.hash)).cloned();
+                    match transaction {
+                        Some(transaction) => self.send(&Message::Tx(transaction))?,
+                        None => missing.push(*item),
+                    }
+                }
+                InventoryKind::DataRefTransaction => missing.push(*item),
+                InventoryKind::Block | InventoryKind::CompactBlock | InventoryKind::FilteredBlock => {
+                    let hash = BlockHash::from_wire(item.hash);
+                    let frame = self.node.world.lock().chain.frame(&hash).cloned();
+                    if let Some(frame) = frame.filter(|_| item.kind != InventoryKind::FilteredBlock)
+                        && !self.line.send_frame(frame)
+                    {
+                        return Err(End::Closed);
+                    }
+                    // A block ends a pass, and the end of a pass tells what was not there.
+                    self.tell_missing(&mut missing)?;
+                }
+                InventoryKind::Other(_) => {}
+            }
+        }
+        self.tell_missing(&mut missing)
+    }
+
+    fn tell_missing(&mut self, missing: &mut Vec<Inventory>) -> Result<(), End> {
+        if missing.is_empty() { Ok(()) } else { self.send(&Message::NotFound(std::mem::take(missing))) }
+    }
+
+    fn answer_addresses(&mut self) -> Result<(), End> {
+        let addresses = &self.node.config.addresses;
+        if self.link != Link::Inbound || std::mem::replace(&mut self.addresses_told, true) || addresses.is_empty() {
+            return Ok(());
+        }
+        let time = u32::try_from(unix()).unwrap_or(u32::MAX);
+        let services = Services::NETWORK | Services::BITCOIN_CASH;
+        let told = addresses
+            .iter()
+            .take(MAX_ADDRESSES)
+            .map(|address| TimestampedAddress { time, address: NetworkAddress::new(services, *address) });
+        self.send(&Message::Addr(told.collect()))
+    }
+
+    fn inventory(&mut self, items: &[Inventory]) -> Result<(), End> {
+        let mut wanted = Vec::new();
+        let mut blocks = Vec::new();
+        let now = now();
+        let mut world = self.node.world.lock();
+        for item in items {
+            match item.kind {
+                InventoryKind::Transaction => {
+                    let txid = Txid::from_wire(item.hash);
+                    if !world.pool.wants(&txid) {
+                        continue;
+                    }
+                    match world.asked.get_mut(&txid) {
+                        Some(asked) if asked.from != self.line.id && now < asked.since + ASK_AGAIN_AFTER => {
+                            if !asked.others.contains(&self.line.id) {
+                                asked.others.push(self.line.id);
+                            }
+                        }
+                        Some(asked) => {
+                            (asked.from, asked.since) = (self.line.id, now);
+                            wanted.push(*item);
+                        }
+                        None => {
+                            world.asked.insert(txid, Asked { from: self.line.id, since: now, others: Vec::new() });
+                            wanted.push(*item);
+                        }
+                    }
+                }
+                InventoryKind::Block => {
+                    let hash = BlockHash::from_wire(item.hash);
+                    if world.chain.contains(&hash) {
+                        self.line.state().peer.best = hash;
+                    } else {
+                        blocks.push(hash);
+                    }
+                }
+                _ => return Err(End::Punished("an inventory that may not be announced")),
+            }
+        }
+        drop(world);
+        blocks.into_iter().for_each(|hash| self.ask_headers(hash));
+        let limit = self.line.state().peer.inventory_limit;
+        wanted.chunks(limit).try_for_each(|items| self.send(&Message::GetData(items.to_vec())))
+    }
+
+    fn not_found(&mut self, items: &[Inventory]) {
+        let mut world = self.node.world.lock();
+        let unanswered = items.iter().filter_map(Inventory::txid);
+        let mut asked = Vec::new();
+        for txid in unanswered {
+            if world.asked.get(&txid).is_some_and(|asked| asked.from == self.line.id) {
+                asked.extend(world.ask_another(&txid));
+            }
+        }
+        drop(world);
+        for (line, txid) in asked {
+            line.send_now(&Message::GetData(vec![Inventory::transaction(txid)]));
+        }
+    }
+
+    fn transaction(&mut self, transaction: &Transaction) -> Result<(), End> {
+        let txid = transaction.txid();
+        let mut world = self.node.world.lock();
+        let verdict = world.pool.offer(transaction);
+        let asked = world.asked.remove(&txid);
+        if verdict == Verdict::Accepted {
+            self.node.changed.notify_all();
+        }
+        drop(world);
+        match verdict {
+            Verdict::Accepted => {
+                let mut others = Vec::new();
+                if let Some(asked) = asked {
+                    others = asked.others;
+                    others.push(asked.from);
+                }
+                self.news.push(News { txid, from: Some(self.line.id), others });
+                Ok(())
+            }
+            Verdict::Dropped => Ok(()),
+            Verdict::Rejected(code, reason, score) => {
+                self.reject(Command::TX, code, reason, *txid.as_wire())?;
+                self.punish(score, "an invalid transaction")
+            }
+        }
+    }
+
+    fn headers(&mut self, headers: &[BlockHeader]) -> Result<(), End> {
+        let Some(first) = headers.first() else { return Ok(()) };
+        let world = self.node.world.lock();
+        let connects = |hash: &BlockHash| {
+            world.chain.contains(hash) || self.wanted.contains(hash) || self.requested.contains(hash)
+        };
+        if !connects(&first.previous) {
+            drop(world);
+            self.ask_headers(BlockHash::ZERO);
+            return Ok(());
+        }
+        let mut unknown = Vec::new();
+        let mut previous = first.previous;
+        for header in headers {
+            if header.previous != previous {
+                drop(world);
+                return self.punish(20, "headers that do not follow from each other");
+            }
+            if !proves_work(header) {
+                drop(world);
+                return self.punish(50, "a header without proof of work");
+            }
+            previous = header.hash();
+            if !connects(&previous) {
+                unknown.push(previous);
+            }
+        }
+        let locator = world.chain.locator();
+        drop(world);
+        self.line.state().peer.best = previous;
+        self.wanted.extend(unknown);
+        self.ask_blocks()?;
+        if headers.len() == MAX_HEADERS {
+            let mut request = GetHeaders::new(vec![previous]);
+            request.locator.extend(locator);
+            self.send(&Message::GetHeaders(request))?;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, block: &Block) -> Result<(), End> {
+        let hash = block.hash();
+        let added = self.node.world.lock().chain.add(block);
+        let invalid = if let Added::Invalid(reason) = added { Some(reason) } else { None };
+        self.node.after_blocks([added]);
+        if let Some(reason) = invalid {
+            self.reject(Command::BLOCK, RejectCode::Invalid, reason.to_owned(), *hash.as_wire())?;
+            return self.punish(100, "an invalid block");
+        }
+        self.requested.remove(&hash);
+        self.ask_blocks()
+    }
+
+    /// Asks for the headers behind our best one.
+    fn ask_headers(&mut self, stop: BlockHash) {
+        let locator = self.node.world.lock().chain.locator();
+        self.line.send_now(&Message::GetHeaders(GetHeaders::new(locator).stop_at(stop)));
+    }
+
+    /// Asks for blocks whose headers came, a few at a time.
+    fn ask_blocks(&mut self) -> Result<(), End> {
+        let mut items = Vec::new();
+        while self.requested.len() < MAX_BLOCKS_IN_FLIGHT
+            && let Some(hash) = self.wanted.pop_front()
+        {
+            if !self.node.world.lock().chain.contains(&hash) {
+                self.requested.insert(hash);
+                items.push(Inventory::block(hash));
+            }
+        }
+        if items.is_empty() { Ok(()) } else { self.send(&Message::GetData(items)) }
+    }
+
+    fn malformed(&mut self, command: Command) -> Result<(), End> {
+        self.send(&Message::Reject(Reject {
+            message: command.as_str().into(),
+            code: RejectCode::Malformed,
+            reason: "error parsing message".into(),
+            hash: None,
+        }))
+    }
+
+    fn reject(&mut self, command: Command, code: RejectCode, reason: String, hash: [u8; 32]) -> Result<(), End> {
+        let (message, reason) = (command.as_str().into(), reason.into());
+        self.send(&Message::Reject(Reject { message, code, reason, hash: Some(hash) }))
+    }
+
+    fn punish(&mut self, score: u32, reason: &'static str) -> Result<(), End> {
+        self.score += score;
+        if self.score < MAX_SCORE {
+            return Ok(());
+        }
+        // What was said before still goes out.
+        self.line.finish(FINISH_LIMIT);
+        Err(End::Punished(reason))
+    }
+
+    fn send(&mut self, message: &Message) -> Result<(), End> {
+        if self.line.send(message) { Ok(()) } else { Err(End::Closed) }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(error) => error.fmt(f),
+            Self::Socket(error) => error.fmt(f),
+            Self::Closed => f.write_str("closed"),
+            Self::Punished(reason) => write!(f, "disconnected for {reason}"),
+        }
+    }
+}
+
+impl From<ProtocolError> for End {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        Self::Protocol(error.into())
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+const READ_LEN: usize = 128 * 1_024;
+/// A header and a nonce.
+const PING_FRAME_LEN: usize = FrameHeader::BASIC_LEN + 8;
+/// `MAX_ADDR_TO_SEND` of the node.
+const MAX_ADDRESSES: usize = 1_000;
+/// `MAX_BLOCKS_IN_TRANSIT_PER_PEER` of the node.
+const MAX_BLOCKS_IN_FLIGHT: usize = 16;
+/// A transaction that was not delivered for so long is asked of whoever announces it next.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// `-banscore` of the node.
+const MAX_SCORE: u32 = 100;
+const FINISH_LIMIT: Duration = Duration::from_secs(1);

@@ -1,0 +1,187 @@
+//! What the node looks at before a connection gets its bytes: it counts the messages, leaves out those it was told to
+//! ignore, and takes out the pings.
+//!
+//! A node answers everything in the order it came, pings included, while a `Connection` answers pings ahead of all else:
+//! so those are the node's own business.
+
+use std::ops::Range;
+
+use crate::wire::{Command, FrameDecoder, FrameError, FrameHeader, FramePart, PayloadLimits};
+
+/// Finds the frames in a byte stream and sorts them.
+#[derive(Debug)]
+pub(super) struct Sieve {
+    decoder: FrameDecoder,
+    /// The frame whose payload is coming.
+    current: Option<(Command, Fate)>,
+    /// The payload of a ping that comes in pieces.
+    ping: Vec<u8>,
+    /// Whether the start of the next header came with earlier input.
+    header_is_split: bool,
+}
+
+/// What is done with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Pass,
+    Drop,
+    Ping,
+}
+
+/// What to do next with the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// These bytes are for the connection.
+    Pass(Range<usize>),
+    /// This header is for the connection; it came in two pieces, so its bytes are not in the input.
+    PassHeader(FrameHeader),
+    /// A whole ping's payload.
+    Ping(Vec<u8>),
+}
+
+/// What the input held.
+#[derive(Debug, Default)]
+pub(super) struct Sifted {
+    pub(super) steps: Vec<Step>,
+    /// The commands of the frames that are complete now.
+    pub(super) arrived: Vec<Command>,
+}
+
+impl Sieve {
+    pub(super) fn new(magic: [u8; 4], limits: PayloadLimits) -> Self {
+        let decoder = FrameDecoder::new(magic, limits);
+        Self { decoder, current: None, ping: Vec::new(), header_is_split: false }
+    }
+
+    /// Sorts all of `input`; after an error, what came before it is in `sifted`.
+    pub(super) fn sift(
+        &mut self,
+        input: &[u8],
+        mut fate: impl FnMut(Command) -> Fate,
+        sifted: &mut Sifted,
+    ) -> Result<(), FrameError> {
+        let mut rest = input;
+        loop {
+            let start = input.len() - rest.len();
+            let Some(part) = self.decoder.push(&mut rest)? else {
+                self.header_is_split |= self.current.is_none() && start < input.len();
+                return Ok(());
+            };
+            let end = input.len() - rest.len();
+            match part {
+                FramePart::Whole(header, payload) => {
+                    let fate = fate(header.command);
+                    self.begin(&header, fate, start..end - payload.len(), sifted);
+                    self.payload(fate, end - payload.len()..end, input, sifted);
+                    self.finish(header.command, fate, sifted);
+                }
+                FramePart::Start(header) => {
+                    let fate = fate(header.command);
+                    self.begin(&header, fate, start..end, sifted);
+                    self.current = Some((header.command, fate));
+                }
+                FramePart::Chunk(_) => {
+                    if let Some((_, fate)) = self.current {
+                        self.payload(fate, start..end, input, sifted);
+                    }
+                }
+                FramePart::End => {
+                    if let Some((command, fate)) = self.current.take() {
+                        self.finish(command, fate, sifted);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, header: &FrameHeader, fate: Fate, bytes: Range<usize>, sifted: &mut Sifted) {
+        let split = std::mem::take(&mut self.header_is_split);
+        match fate {
+            Fate::Pass if split => sifted.steps.push(Step::PassHeader(*header)),
+            Fate::Pass => sifted.pass(bytes),
+            Fate::Drop | Fate::Ping => {}
+        }
+    }
+
+    fn payload(&mut self, fate: Fate, bytes: Range<usize>, input: &[u8], sifted: &mut Sifted) {
+        match fate {
+            Fate::Pass => sifted.pass(bytes),
+            Fate::Drop => {}
+            Fate::Ping => self.ping.extend_from_slice(&input[bytes]),
+        }
+    }
+
+    fn finish(&mut self, command: Command, fate: Fate, sifted: &mut Sifted) {
+        sifted.arrived.push(command);
+        if fate == Fate::Ping {
+            sifted.steps.push(Step::Ping(std::mem::take(&mut self.ping)));
+        }
+    }
+}
+
+impl Sifted {
+    fn pass(&mut self, bytes: Range<usize>) {
+        match self.steps.last_mut() {
+            // Neighbours go together, so that the connection sees whole frames where it can.
+            Some(Step::Pass(before)) if before.end == bytes.start => before.end = bytes.end,
+            _ if bytes.is_empty() => {}
+            _ => self.steps.push(Step::Pass(bytes)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+    use crate::wire::{Frame, SharedBytes};
+
+    const MAGIC: [u8; 4] = [0xda, 0xb5, 0xbf, 0xfa];
+
+    fn unknown(name: &str, len: usize) -> Message {
+        let payload = SharedBytes::copy_from(&vec![7; len]);
+        Message::Unknown { command: Command::new(name).unwrap(), payload }
+    }
+
+    #[test]
+    fn what_is_dropped_and_what_is_kept_do_not_depend_on_the_splits() {
+        let messages = [
+            unknown("keep", 40),
+            Message::Ping { nonce: 1 },
+            unknown("drop", 30),
+            unknown("keep", 0),
+            unknown("keep", 10),
+            unknown("drop", 0),
+            Message::Ping { nonce: 2 },
+            unknown("keep", 100),
+        ];
+        let frames: Vec<Frame> = messages.iter().map(|message| message.to_frame(MAGIC)).collect();
+        let stream: Vec<u8> = frames.iter().flat_map(|frame| frame.to_vec()).collect();
+        let kept: Vec<u8> = [0, 3, 4, 7].iter().flat_map(|&i: &usize| frames[i].to_vec()).collect();
+        let fate = |command: Command| match command.as_str() {
+            "drop" => Fate::Drop,
+            "ping" => Fate::Ping,
+            _ => Fate::Pass,
+        };
+        for size in 1..=stream.len() {
+            let mut sieve = Sieve::new(MAGIC, PayloadLimits { general: 1 << 20, block: 1 << 20 });
+            let (mut passed, mut pings, mut arrived) = (Vec::new(), Vec::new(), Vec::new());
+            for input in stream.chunks(size) {
+                let mut sifted = Sifted::default();
+                sieve.sift(input, fate, &mut sifted).unwrap();
+                arrived.extend(sifted.arrived);
+                for step in sifted.steps {
+                    match step {
+                        Step::Pass(range) => passed.extend_from_slice(&input[range]),
+                        Step::PassHeader(header) => header.encode(&mut passed),
+                        Step::Ping(payload) => pings.push((passed.len(), payload)),
+                    }
+                }
+            }
+            assert_eq!(passed, kept, "chunk size {size}");
+            let places = [(64, 1_u64), (64 + 24 + 34, 2)].map(|(at, nonce)| (at, nonce.to_le_bytes().to_vec()));
+            assert_eq!(pings, places, "chunk size {size}");
+            assert_eq!(arrived, messages.each_ref().map(Message::command), "chunk size {size}");
+        }
+    }
+}
