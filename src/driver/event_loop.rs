@@ -172,7 +172,8 @@ impl EventLoop {
     }
 
     fn until_next_deadline(&self) -> Option<Duration> {
-        if !self.unread.is_empty() {
+        // Reading on while flushing can leave pongs to write.
+        if !self.unread.is_empty() || !self.unwritten.is_empty() {
             return Some(Duration::ZERO);
         }
         let next = self.timers.first().map(|&(at, _)| at);
@@ -541,7 +542,10 @@ impl EventLoop {
         }
         match error {
             Some(reason) => Err(reason),
-            None => Ok(was_choked && open.connection.wants_read() && open.readable),
+            None => {
+                let has_more = open.readable || !open.leftover.is_empty();
+                Ok(was_choked && open.connection.wants_read() && has_more)
+            }
         }
     }
 
