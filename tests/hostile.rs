@@ -321,6 +321,43 @@ fn a_flood_of_pings_whose_pongs_nobody_reads_ends_in_bounded_memory() {
     scene.honest_peer_goes_on();
 }
 
+#[test]
+fn large_payloads_in_the_handshake_take_no_room_from_others() {
+    // The pool holds one large payload, so that one which is not given back is felt at once.
+    let config = config().stream_threshold(2 * MIB as u64).inbound_pool(2 * MIB);
+    let config = config.redial_min(Duration::from_millis(1)).redial_max(Duration::from_millis(1));
+    let scene = Scene::new(config);
+    let large = frame_of(Command::BLOCK, &vec![0; 3 * MIB / 2]);
+
+    let mut before_version = scene.listener.accept();
+    before_version.expect(Command::VERSION);
+    // The other side may be gone before it has all.
+    drop(before_version.stream().write_all(&large));
+    let error = ProtocolError::BeforeVersion { command: Command::BLOCK };
+    assert_eq!(scene.reason(), DisconnectReason::Protocol(error));
+
+    let mut before_verack = scene.listener.accept();
+    before_verack.expect(Command::VERSION);
+    before_verack.send(&version());
+    before_verack.send_bytes(&large);
+    before_verack.send(&Message::Verack);
+    before_verack.ping(1);
+    scene.honest_peer_sends_a_large_block();
+}
+
+#[test]
+fn a_large_protoconf_takes_no_room_from_others() {
+    let config = config().stream_threshold(2 * MIB as u64).inbound_pool(2 * MIB);
+    let scene = Scene::new(config);
+    let mut raw = scene.listener.shake_hands();
+    let mut payload = Vec::new();
+    Message::ProtoConf(ProtoConf::new(1_048_576, "Default")).encode_payload(&mut payload);
+    payload.resize(MIB, 0);
+    raw.send_bytes(&frame_of(Command::PROTOCONF, &payload));
+    raw.ping(1);
+    scene.honest_peer_sends_a_large_block();
+}
+
 /// A conduit between an honest peer and a raw one.
 struct Scene {
     honest: TestNode,
@@ -338,6 +375,7 @@ impl Scene {
 
     fn around(listener: RawListener, config: Config) -> Self {
         let honest = TestNode::start(TestNodeConfig::default()).expect("a test node starts");
+        honest.mine_with(vec![transaction(1, 3 * MIB / 2)]);
         let conduit = Conduit::new(config).expect("the settings hold");
         let events = conduit.events();
         let honest_id = conduit.add_peers([honest.address()]).expect("an address")[0];
@@ -366,6 +404,14 @@ impl Scene {
         assert_eq!(self.conduit.send_request_with(GetData::block(hash), &options).ok(), self.honest.block(3));
         assert!(self.conduit.send_request_with(Ping, &options).is_ok());
         assert_eq!(self.honest.received(Command::VERSION), 1, "its connection is still the first");
+    }
+
+    #[track_caller]
+    fn honest_peer_sends_a_large_block(&self) {
+        let options = RequestOptions::new().peer(self.honest_id).timeout(PATIENCE);
+        let height = self.honest.tip_height();
+        let hash = self.honest.block_hash(height).expect("it is the tip");
+        assert_eq!(self.conduit.send_request_with(GetData::block(hash), &options).ok(), self.honest.block(height));
     }
 }
 

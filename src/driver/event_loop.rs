@@ -609,6 +609,10 @@ fn take_bytes(
             take_event(shared, id, peer, open, event);
         }
         result?;
+        let unused = open.connection.take_unused_room();
+        if unused > 0 {
+            shared.resume(shared.inbound_budget.release(id, 0, unused));
+        }
         if open.connection.wants_room().is_none() {
             break;
         }
