@@ -208,6 +208,32 @@ fn a_peer_that_is_paused_for_too_long_is_closed_for_our_fault() {
 }
 
 #[test]
+fn no_deadline_judges_a_peer_that_we_do_not_read() {
+    let timeout = Duration::from_secs(3);
+    let config = small().outbound_pool(0).ping_interval(Duration::from_millis(100));
+    let config = config.ping_timeout(timeout).stall_timeout(timeout);
+    let mut scene = Scene::new(config.message_queue_items(1).overflow_limit(0));
+    let transactions = scene.conduit.subscribe([Command::TX]).unwrap();
+    scene.raw.send(&Message::Tx(transaction(0, 500)));
+    // Nodes do not read on whoever does not take their answers; so bytes for it wait as long as we do.
+    let filling = Message::Tx(transaction(1, 60_000));
+    while scene.conduit.send_timeout(scene.id, filling.clone(), Duration::from_millis(200)).is_ok() {}
+    let sending = waits::call({
+        let (conduit, id) = (scene.conduit.clone(), scene.id);
+        move || conduit.send(id, filling).map_err(|error| error.reason)
+    });
+    scene.raw.send(&Message::Tx(transaction(1, 500)));
+    scene.wait_until_paused();
+    assert_eq!(sending.result_within(timeout / 2), Err(SendFailure::MessageQueueFull), "there may never be room");
+    let event = scene.events.recv_timeout(timeout * 2);
+    assert!(event.is_err(), "it is not lost, but: {event:?}");
+    // From now on it is judged again.
+    take_in_order(&transactions, 0..2);
+    let reasons = [ProtocolError::Stalled, ProtocolError::PingTimeout].map(DisconnectReason::Protocol);
+    assert!(reasons.contains(&scene.reason()));
+}
+
+#[test]
 fn a_send_waits_for_a_peer_that_does_not_read_and_goes_on_when_it_does() {
     let mut scene = Scene::new(small().outbound_pool(0));
     let numbered = |n| Message::Tx(transaction(n, 10_000));

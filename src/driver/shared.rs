@@ -546,6 +546,7 @@ impl Shared {
         self.outbound_budget.charge(connection, send_cost(frame), wait).map_err(|refused| match refused {
             Refused::Full => SendFailure::Full,
             Refused::Closed => SendFailure::Disconnected,
+            Refused::Paused => SendFailure::MessageQueueFull,
             Refused::TooLarge { limit } => SendFailure::TooLarge { length, limit: limit as u64 },
             Refused::Shutdown => SendFailure::Shutdown,
         })?;
