@@ -200,7 +200,8 @@ impl BroadcastReport {
     /// What it comes to.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let count = |wanted: fn(&ReceiptState) -> bool| self.peers.iter().filter(|peer| wanted(&peer.state)).count();
+        let count =
+            |wanted: fn(&ReceiptState) -> bool| self.peers.iter().filter(|peer| wanted(&peer.state)).count();
         let relayed = count(|state| matches!(state, ReceiptState::Relayed));
         let rejected = count(|state| matches!(state, ReceiptState::Rejected { .. }));
         let sent = count(|state| matches!(state, ReceiptState::Sent));
@@ -305,7 +306,10 @@ mod tests {
         assert_eq!(verdict(&[(1, ReceiptState::Announced)]), Verdict::Unrequested);
         assert_eq!(verdict(&[(1, ReceiptState::Sent)]), Verdict::Sent { to: 1 });
         assert_eq!(verdict(&[(1, ReceiptState::Sent), (2, ReceiptState::Relayed)]), Verdict::Relayed { by: 1 });
-        assert_eq!(verdict(&[(1, rejected()), (2, ReceiptState::Relayed)]), Verdict::Split { relayed: 1, rejected: 1 });
+        assert_eq!(
+            verdict(&[(1, rejected()), (2, ReceiptState::Relayed)]),
+            Verdict::Split { relayed: 1, rejected: 1 }
+        );
         let reason = "bad".to_owned();
         let expected = Verdict::Rejected { by: 1, code: RejectCode::Invalid, reason };
         // Asking again does not take a reject back.

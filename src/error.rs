@@ -5,9 +5,9 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::peer::{PeerAddress, PeerId};
 pub use crate::block::MerkleError;
 pub use crate::network::UnknownNetwork;
+use crate::peer::{PeerAddress, PeerId};
 pub use crate::proto::ProtocolError;
 pub use crate::wire::{Command, DecodeError, FrameError, ParseHashError};
 

@@ -77,8 +77,13 @@ struct Socket {
 
 enum Stage {
     /// A caller's dialler is at work.
-    Dialling { deadline: Instant },
-    Connecting { stream: TcpStream, deadline: Instant },
+    Dialling {
+        deadline: Instant,
+    },
+    Connecting {
+        stream: TcpStream,
+        deadline: Instant,
+    },
     Open(Box<Open>),
 }
 
@@ -149,7 +154,12 @@ impl EventLoop {
             for event in &events {
                 if event.token() != WAKER {
                     let id = ConnectionId(event.token().0 as u64);
-                    self.service(now, id, event.is_readable() || event.is_read_closed() || event.is_error(), event.is_writable());
+                    self.service(
+                        now,
+                        id,
+                        event.is_readable() || event.is_read_closed() || event.is_error(),
+                        event.is_writable(),
+                    );
                 }
             }
             self.service_unread(now);
@@ -323,7 +333,14 @@ impl EventLoop {
         }
     }
 
-    fn open_connection(&mut self, now: Instant, id: ConnectionId, peer: PeerId, address: SocketAddr, stream: TcpStream) {
+    fn open_connection(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        peer: PeerId,
+        address: SocketAddr,
+        stream: TcpStream,
+    ) {
         if let Some(mut dialling) = self.sockets.remove(&id) {
             self.forget_timer(id, &mut dialling);
         }
@@ -447,7 +464,11 @@ impl EventLoop {
         match self.sockets.get_mut(&id).map(|socket| &mut socket.stage) {
             None => Ok(()),
             Some(Stage::Dialling { deadline } | Stage::Connecting { deadline, .. }) => {
-                if now >= *deadline { Err(timed_out) } else { Ok(()) }
+                if now >= *deadline {
+                    Err(timed_out)
+                } else {
+                    Ok(())
+                }
             }
             Some(Stage::Open(open)) => {
                 if open.paused_at.is_some_and(|since| now >= since + pause_limit) {

@@ -69,7 +69,9 @@ enum Phase {
     New,
     Running,
     /// Over, by the caller or by a panic of ours.
-    Over { crashed: bool },
+    Over {
+        crashed: bool,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +143,8 @@ impl Shared {
         let spawned = (|| {
             threads.push(self.spawn("conduit-io", move |_| event_loop.run(&outbound))?);
             for (index, end) in inbound.into_iter().enumerate() {
-                threads.push(self.spawn("conduit-message", move |shared| message_thread::run(shared, index, &end))?);
+                threads
+                    .push(self.spawn("conduit-message", move |shared| message_thread::run(shared, index, &end))?);
             }
             Ok(())
         })();
@@ -195,13 +198,16 @@ impl Shared {
             match action {
                 Action::Event(event) => {
                     log_event(&event);
-                    core.rings.retain(|ring| ring.upgrade().is_some_and(|ring| {
-                        ring.push(event.clone());
-                        true
-                    }));
+                    core.rings.retain(|ring| {
+                        ring.upgrade().is_some_and(|ring| {
+                            ring.push(event.clone());
+                            true
+                        })
+                    });
                 }
                 Action::Complete { request, outcome } => {
-                    let recorders = core.recorders.iter().filter(|recorder| recorder.awaits(request)).cloned().collect();
+                    let recorders =
+                        core.recorders.iter().filter(|recorder| recorder.awaits(request)).cloned().collect();
                     todo.push(Todo::Complete { slot: core.slots.remove(&request), recorders, request, outcome });
                 }
                 Action::Receipt { broadcast, receipt } => {
@@ -473,7 +479,11 @@ impl Shared {
         self.open_queue(&mut self.core.lock(), Some(commands))
     }
 
-    fn open_queue(&self, core: &mut Core, commands: Option<Vec<wire::Command>>) -> Result<Messages, SubscribeError> {
+    fn open_queue(
+        &self,
+        core: &mut Core,
+        commands: Option<Vec<wire::Command>>,
+    ) -> Result<Messages, SubscribeError> {
         if let Phase::Over { .. } = core.phase {
             return Err(SubscribeError::Shutdown);
         }
@@ -507,7 +517,12 @@ impl Shared {
     }
 
     /// Queues one frame for several connections; a result for each.
-    pub(crate) fn send_frame_to_all(&self, peers: &[PeerId], frame: Frame, wait: Wait) -> Vec<Result<(), SendFailure>> {
+    pub(crate) fn send_frame_to_all(
+        &self,
+        peers: &[PeerId],
+        frame: Frame,
+        wait: Wait,
+    ) -> Vec<Result<(), SendFailure>> {
         let mut connections = Vec::with_capacity(peers.len());
         let results = peers
             .iter()

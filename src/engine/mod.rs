@@ -160,7 +160,12 @@ impl Engine {
     }
 
     /// Moves a timer; `slot` is where its owner keeps the instant it is set to.
-    fn set_timer(timers: &mut BTreeSet<(Instant, Timer)>, slot: &mut Option<Instant>, timer: Timer, at: Option<Instant>) {
+    fn set_timer(
+        timers: &mut BTreeSet<(Instant, Timer)>,
+        slot: &mut Option<Instant>,
+        timer: Timer,
+        at: Option<Instant>,
+    ) {
         if *slot != at {
             if let Some(old) = slot.take() {
                 timers.remove(&(old, timer));

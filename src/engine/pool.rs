@@ -37,7 +37,11 @@ pub(super) struct Peer {
 enum State {
     /// Dialled when the timer fires.
     Waiting,
-    Connecting { connection: ConnectionId, since: Instant, resolving: bool },
+    Connecting {
+        connection: ConnectionId,
+        since: Instant,
+        resolving: bool,
+    },
     Ready(Box<Session>),
 }
 
@@ -93,9 +97,14 @@ impl Peer {
 
 impl Engine {
     /// Adds peers that are kept from now on; those known already keep their identity.
-    pub(crate) fn add_peers(&mut self, now: Now, addresses: Vec<PeerAddress>) -> Result<Vec<PeerId>, AddPeersError> {
+    pub(crate) fn add_peers(
+        &mut self,
+        now: Now,
+        addresses: Vec<PeerAddress>,
+    ) -> Result<Vec<PeerId>, AddPeersError> {
         let addresses: Vec<_> = addresses.into_iter().map(|a| a.or_port(self.config.network.port())).collect();
-        let known: HashMap<&PeerAddress, PeerId> = self.peers.iter().map(|(&id, peer)| (&peer.address, id)).collect();
+        let known: HashMap<&PeerAddress, PeerId> =
+            self.peers.iter().map(|(&id, peer)| (&peer.address, id)).collect();
         let mut new: Vec<&PeerAddress> = addresses.iter().filter(|address| !known.contains_key(address)).collect();
         new.sort_unstable();
         new.dedup();

@@ -311,9 +311,8 @@ impl Engine {
         let next = if request.attempts_left == 0 {
             None
         } else {
-            let untried = |peer: PeerId, session: &Session| {
-                is_allowed(peer) && !request.tried.contains(&session.connection)
-            };
+            let untried =
+                |peer: PeerId, session: &Session| is_allowed(peer) && !request.tried.contains(&session.connection);
             let with_addresses = match request.question {
                 Question::Addresses => self.best_peer(|peer, s| untried(peer, s) && !s.addresses.is_empty()),
                 _ => None,
@@ -413,12 +412,8 @@ impl Engine {
             return;
         }
         let is_allowed = |peer: PeerId| request.only.is_none_or(|only| only == peer);
-        let mut connected = self
-            .peers
-            .iter()
-            .filter(|&(&id, _)| is_allowed(id))
-            .filter_map(|(_, peer)| peer.session())
-            .peekable();
+        let mut connected =
+            self.peers.iter().filter(|&(&id, _)| is_allowed(id)).filter_map(|(_, peer)| peer.session()).peekable();
         let all_paused = connected.peek().is_some() && connected.all(|session| session.paused);
         let was_lost = |attempt: &Attempt| attempt.failure == AttemptFailure::Disconnected;
         let was_answered = request.failures.iter().any(|attempt| !was_lost(attempt));
@@ -440,7 +435,8 @@ impl Engine {
         let result = match &request.question {
             // Each transaction has a result of its own.
             Question::Transactions(txids) if attempts.iter().any(said_no) => {
-                let result = |txid: &Txid| request.found.get(txid).cloned().ok_or(TransactionNotFound { txid: *txid });
+                let result =
+                    |txid: &Txid| request.found.get(txid).cloned().ok_or(TransactionNotFound { txid: *txid });
                 Ok(Answer::Transactions(txids.iter().map(result).collect()))
             }
             _ if !attempts.is_empty() && attempts.iter().all(said_no) => Err(RequestError::NotFound { attempts }),

@@ -196,9 +196,8 @@ impl Budget {
     /// Resumes whoever is first in line and fits; the others keep their place behind him.
     fn resume_next_in_line(&self, state: &mut State, resumed: &mut Vec<ConnectionId>) {
         // One that waits for its own earlier payloads must not hold up the others.
-        let blocked_by_itself = |account: &Account| {
-            account.pool_used > 0 && account.pool_used + account.wanted > self.pool_each
-        };
+        let blocked_by_itself =
+            |account: &Account| account.pool_used > 0 && account.pool_used + account.wanted > self.pool_each;
         for _ in 0..state.pool_line.len() {
             let Some(&first) = state.pool_line.front() else { return };
             match state.accounts.get(&first) {
