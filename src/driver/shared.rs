@@ -15,13 +15,14 @@ use crate::broadcast::{Broadcast, BroadcastState};
 use crate::config::Config;
 use crate::engine::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome};
 use crate::error::{
-    AddPeersError, BroadcastFailure, RequestError, SendFailure, StartError, SubscribeError, WaitForPeersError,
+    AddPeersError, BroadcastFailure, DisconnectReason, RequestError, SendFailure, StartError, SubscribeError,
+    WaitForPeersError,
 };
 use crate::message::Transaction;
 use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
 use crate::pending::{Outcome, RequestSlot};
 use crate::proto::PeerLimits;
-use crate::queue::events::{Events, Ring};
+use crate::queue::events::{Event, Events, Ring};
 use crate::queue::inbound::{Inbound, LinkState};
 use crate::queue::message::{self, Messages, Reader, Writer};
 use crate::queue::outbound::{self, Command, Refused, Wait};
@@ -674,23 +675,21 @@ pub(super) fn send_cost(frame: &Frame) -> usize {
     frame.len() + event_loop::COMMAND_COST
 }
 
-fn log_event(event: &crate::queue::events::Event) {
-    use crate::queue::events::Event;
-    match event {
+fn log_event(event: &Event) {
+    let (peer, address, what, reason) = match event {
         Event::Connected { peer, address, user_agent, .. } => {
             log::info!(target: "conduit::engine", "{peer}: connected, {address}, {user_agent}");
+            return;
         }
-        Event::Refused { peer, address, reason } => {
-            log::info!(target: "conduit::engine", "{peer}: not connected, {address}: {reason}");
-        }
-        Event::Disconnected { peer, address, reason: reason @ crate::error::DisconnectReason::Protocol(_) } => {
-            log::warn!(target: "conduit::engine", "{peer}: disconnected, {address}: {reason}");
-        }
-        Event::Disconnected { peer, address, reason } => {
-            log::info!(target: "conduit::engine", "{peer}: disconnected, {address}: {reason}");
-        }
-        Event::Missed { .. } => {}
-    }
+        Event::Refused { peer, address, reason } => (peer, address, "not connected", reason),
+        Event::Disconnected { peer, address, reason } => (peer, address, "disconnected", reason),
+        Event::Missed { .. } => return,
+    };
+    let level = match reason {
+        DisconnectReason::Protocol(_) => log::Level::Warn,
+        _ => log::Level::Info,
+    };
+    log::log!(target: "conduit::engine", level, "{peer}: {what}, {address}: {reason}");
 }
 
 /// Transactions served to one peer for one entry into the engine.

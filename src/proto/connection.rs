@@ -373,7 +373,7 @@ impl Connection {
         Ok(true)
     }
 
-    fn handle_version(&mut self, now: Instant, unix: i64, version: Version) -> Result<(), ProtocolError> {
+    fn handle_version(&mut self, now: Instant, unix: i64, version: Box<Version>) -> Result<(), ProtocolError> {
         if !matches!(self.stage, Stage::AwaitVersion) {
             return Err(ProtocolError::DuplicateVersion);
         }
@@ -386,7 +386,7 @@ impl Connection {
         if self.link == Link::Inbound {
             self.send_version(now, unix);
         }
-        self.stage = Stage::AwaitVerack(Box::new(version));
+        self.stage = Stage::AwaitVerack(version);
         // Ours in one burst; a protoconf before our verack would cost a point and be lost (trap 1).
         self.send_urgent(now, &Message::Verack);
         self.send_urgent(now, &Message::ProtoConf(self.settings.protoconf()));
@@ -413,7 +413,7 @@ impl Connection {
             Version::new(settings.services, self.nonce, settings.user_agent.as_str(), settings.start_height, unix);
         version.receiver = NetworkAddress::new(Services::default(), self.remote);
         version.relay = Some(settings.relay);
-        self.send_urgent(now, &Message::Version(version));
+        self.send_urgent(now, &version.into());
     }
 
     fn send_ping(&mut self, now: Instant) {

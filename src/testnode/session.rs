@@ -496,17 +496,20 @@ impl Session {
     }
 
     fn malformed(&mut self, command: Command) -> Result<(), End> {
-        self.send(&Message::Reject(Reject {
-            message: command.as_str().into(),
-            code: RejectCode::Malformed,
-            reason: "error parsing message".into(),
-            hash: None,
-        }))
+        self.send(
+            &Reject {
+                message: command.as_str().into(),
+                code: RejectCode::Malformed,
+                reason: "error parsing message".into(),
+                hash: None,
+            }
+            .into(),
+        )
     }
 
     fn reject(&mut self, command: Command, code: RejectCode, reason: String, hash: [u8; 32]) -> Result<(), End> {
         let (message, reason) = (command.as_str().into(), reason.into());
-        self.send(&Message::Reject(Reject { message, code, reason, hash: Some(hash) }))
+        self.send(&Reject { message, code, reason, hash: Some(hash) }.into())
     }
 
     fn punish(&mut self, score: u32, reason: &'static str) -> Result<(), End> {
