@@ -67,9 +67,17 @@ enum Payload {
     None,
     /// A large payload waits until room for it is granted.
     AwaitRoom(FrameHeader),
-    Gather { header: FrameHeader, bytes: Vec<u8>, reserved: usize },
+    Gather {
+        header: FrameHeader,
+        bytes: Vec<u8>,
+        reserved: usize,
+    },
     /// Above the stream threshold: only the first bytes are kept.
-    Skip { header: FrameHeader, start: Vec<u8>, told: bool },
+    Skip {
+        header: FrameHeader,
+        start: Vec<u8>,
+        told: bool,
+    },
 }
 
 impl Connection {
@@ -111,12 +119,7 @@ impl Connection {
     /// # Errors
     ///
     /// What the peer did wrong; the connection is over then.
-    pub(crate) fn handle_bytes(
-        &mut self,
-        now: Instant,
-        unix: i64,
-        input: &mut &[u8],
-    ) -> Result<(), ProtocolError> {
+    pub(crate) fn handle_bytes(&mut self, now: Instant, unix: i64, input: &mut &[u8]) -> Result<(), ProtocolError> {
         self.keepalive.received(now, input.len());
         while self.may_take_more()
             && let Some(part) = self.decoder.push(input)?
@@ -333,7 +336,8 @@ impl Connection {
         match header.command {
             Command::VERSION | Command::VERACK | Command::PING | Command::PROTOCONF => {}
             Command::REJECT if !self.is_established() => {}
-            Command::PONG if payload.first_chunk().is_some_and(|n| self.keepalive.expects(u64::from_le_bytes(*n))) => {}
+            Command::PONG
+                if payload.first_chunk().is_some_and(|n| self.keepalive.expects(u64::from_le_bytes(*n))) => {}
             _ if self.is_established() => return Ok(false),
             command if matches!(self.stage, Stage::AwaitVersion) => {
                 return Err(ProtocolError::BeforeVersion { command });
