@@ -118,21 +118,12 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What the peer did wrong; the connection is over then.
+    /// What the peer did wrong; the connection is over then. The events tell what came before it.
     pub(crate) fn handle_bytes(&mut self, now: Instant, unix: i64, input: &mut &[u8]) -> Result<(), ProtocolError> {
         self.keepalive.received(now, input.len());
-        while self.may_take_more()
-            && let Some(part) = self.decoder.push(input)?
-        {
-            match part {
-                FramePart::Whole(header, payload) => self.whole(now, unix, &header, payload, input.len())?,
-                FramePart::Start(header) => self.start(header),
-                FramePart::Chunk(chunk) => self.chunk(chunk),
-                FramePart::End => self.end(now, unix)?,
-            }
-        }
+        let result = self.take_parts(now, unix, input);
         self.flush_batch();
-        Ok(())
+        result
     }
 
     /// Does what is due at `now`; an early call does nothing.
@@ -240,6 +231,20 @@ impl Connection {
     /// Who dialled.
     pub(crate) fn link(&self) -> Link {
         self.link
+    }
+
+    fn take_parts(&mut self, now: Instant, unix: i64, input: &mut &[u8]) -> Result<(), ProtocolError> {
+        while self.may_take_more()
+            && let Some(part) = self.decoder.push(input)?
+        {
+            match part {
+                FramePart::Whole(header, payload) => self.whole(now, unix, &header, payload, input.len())?,
+                FramePart::Start(header) => self.start(header),
+                FramePart::Chunk(chunk) => self.chunk(chunk),
+                FramePart::End => self.end(now, unix)?,
+            }
+        }
+        Ok(())
     }
 
     fn may_take_more(&self) -> bool {
