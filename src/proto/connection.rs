@@ -338,15 +338,17 @@ impl Connection {
         header: &FrameHeader,
         payload: &[u8],
     ) -> Result<bool, ProtocolError> {
+        if matches!(self.stage, Stage::AwaitVersion)
+            && !matches!(header.command, Command::VERSION | Command::REJECT)
+        {
+            return Err(ProtocolError::BeforeVersion { command: header.command });
+        }
         match header.command {
             Command::VERSION | Command::VERACK | Command::PING | Command::PROTOCONF => {}
             Command::REJECT if !self.is_established() => {}
             Command::PONG
                 if payload.first_chunk().is_some_and(|n| self.keepalive.expects(u64::from_le_bytes(*n))) => {}
             _ if self.is_established() => return Ok(false),
-            command if matches!(self.stage, Stage::AwaitVersion) => {
-                return Err(ProtocolError::BeforeVersion { command });
-            }
             // Between version and verack come feature messages of other chains' nodes; the node drops them too.
             _ => return Ok(true),
         }
@@ -363,10 +365,7 @@ impl Connection {
                 self.flush_batch();
                 self.events.push_back(Event::Limits(PeerLimits::new(protoconf.max_recv_payload_length)));
             }
-            Message::Ping { nonce } if !matches!(self.stage, Stage::AwaitVersion) => {
-                self.send_urgent(now, &Message::Pong { nonce });
-            }
-            Message::Ping { .. } => return Err(ProtocolError::BeforeVersion { command: header.command }),
+            Message::Ping { nonce } => self.send_urgent(now, &Message::Pong { nonce }),
             Message::Pong { .. } => {
                 if let Some(round_trip) = self.keepalive.ponged(now) {
                     self.flush_batch();
