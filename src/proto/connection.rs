@@ -696,9 +696,9 @@ mod tests {
                 }
             }
             pair.run(seed);
-            for to in 0..2 {
+            for (to, sent) in sent.iter().enumerate() {
                 assert!(
-                    frames(&pair.events[to]) == sent[to],
+                    frames(&pair.events[to]) == *sent,
                     "seed {seed}: what end {to} got is not what was sent"
                 );
                 let first = commands(&messages(&pair.written[to])).into_iter().position(|c| c.as_str() == "data");
