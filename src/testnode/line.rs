@@ -267,7 +267,7 @@ impl Line {
         if state.writing || state.is_drained() {
             return;
         }
-        if latency.is_zero() && state.pieces.len() <= 1 && state.queued_bytes() <= DIRECT_LIMIT {
+        if latency.is_zero() && state.queued_bytes() <= DIRECT_LIMIT {
             match self.write_directly(state) {
                 Ok(true) => return,
                 Ok(false) => {}

@@ -34,8 +34,12 @@ pub(super) struct Session {
     score: u32,
     /// Blocks to ask the peer for, in order, whose headers it sent.
     wanted: VecDeque<BlockHash>,
+    /// Always the blocks in `wanted`, to look them up.
+    in_wanted: HashSet<BlockHash>,
     /// Blocks it was asked for.
     requested: HashSet<BlockHash>,
+    /// It announced blocks while others were still to come: it is asked for headers once they are here.
+    has_more: bool,
     /// Transactions taken from the bytes at hand, still to be announced to others.
     news: Vec<News>,
 }
@@ -63,7 +67,9 @@ impl Session {
             addresses_told: false,
             score: 0,
             wanted: VecDeque::new(),
+            in_wanted: HashSet::new(),
             requested: HashSet::new(),
+            has_more: false,
             news: Vec::new(),
         }
     }
@@ -347,20 +353,21 @@ impl Session {
                     if !world.pool.wants(&txid) {
                         continue;
                     }
-                    match world.asked.get_mut(&txid) {
-                        Some(asked) if asked.from != self.line.id && now < asked.since + ASK_AGAIN_AFTER => {
-                            if !asked.others.contains(&self.line.id) {
-                                asked.others.push(self.line.id);
-                            }
-                        }
-                        Some(asked) => {
-                            (asked.from, asked.since) = (self.line.id, now);
-                            wanted.push(*item);
-                        }
-                        None => {
-                            world.asked.insert(txid, Asked { from: self.line.id, since: now, others: Vec::new() });
-                            wanted.push(*item);
-                        }
+                    let asked = world.asked.entry(txid).or_insert_with(|| Asked {
+                        announcers: Vec::new(),
+                        at: 0,
+                        since: now,
+                    });
+                    if !asked.announcers.contains(&self.line.id) {
+                        asked.announcers.push(self.line.id);
+                    }
+                    if asked.is_asked(self.line.id) {
+                        asked.since = now;
+                        wanted.push(*item);
+                    } else if now >= asked.since + ASK_AGAIN_AFTER {
+                        asked.at = asked.announcers.iter().position(|id| *id == self.line.id).unwrap_or(asked.at);
+                        asked.since = now;
+                        wanted.push(*item);
                     }
                 }
                 InventoryKind::Block => {
@@ -375,7 +382,11 @@ impl Session {
             }
         }
         drop(world);
-        blocks.into_iter().for_each(|hash| self.ask_headers(hash));
+        if self.requested.is_empty() {
+            blocks.into_iter().for_each(|hash| self.ask_headers(hash));
+        } else {
+            self.has_more |= !blocks.is_empty();
+        }
         let limit = self.line.state().peer.inventory_limit;
         wanted.chunks(limit).try_for_each(|items| self.send(&Message::GetData(items.to_vec())))
     }
@@ -385,7 +396,7 @@ impl Session {
         let unanswered = items.iter().filter_map(Inventory::txid);
         let mut asked = Vec::new();
         for txid in unanswered {
-            if world.asked.get(&txid).is_some_and(|asked| asked.from == self.line.id) {
+            if world.asked.get(&txid).is_some_and(|asked| asked.is_asked(self.line.id)) {
                 asked.extend(world.ask_another(&txid));
             }
         }
@@ -406,12 +417,8 @@ impl Session {
         drop(world);
         match verdict {
             Verdict::Accepted => {
-                let mut others = Vec::new();
-                if let Some(asked) = asked {
-                    others = asked.others;
-                    others.push(asked.from);
-                }
-                self.news.push(News { txid, from: Some(self.line.id), others });
+                let announcers = asked.map(|asked| asked.announcers).unwrap_or_default();
+                self.news.push(News { txid, from: Some(self.line.id), announcers });
                 Ok(())
             }
             Verdict::Dropped => Ok(()),
@@ -426,7 +433,7 @@ impl Session {
         let Some(first) = headers.first() else { return Ok(()) };
         let world = self.node.world.lock();
         let connects = |hash: &BlockHash| {
-            world.chain.contains(hash) || self.wanted.contains(hash) || self.requested.contains(hash)
+            world.chain.contains(hash) || self.in_wanted.contains(hash) || self.requested.contains(hash)
         };
         if !connects(&first.previous) {
             drop(world);
@@ -452,6 +459,7 @@ impl Session {
         let locator = world.chain.locator();
         drop(world);
         self.line.state().peer.best = previous;
+        self.in_wanted.extend(&unknown);
         self.wanted.extend(unknown);
         self.ask_blocks()?;
         if headers.len() == MAX_HEADERS {
@@ -487,10 +495,14 @@ impl Session {
         while self.requested.len() < MAX_BLOCKS_IN_FLIGHT
             && let Some(hash) = self.wanted.pop_front()
         {
+            self.in_wanted.remove(&hash);
             if !self.node.world.lock().chain.contains(&hash) {
                 self.requested.insert(hash);
                 items.push(Inventory::block(hash));
             }
+        }
+        if self.requested.is_empty() && std::mem::take(&mut self.has_more) {
+            self.ask_headers(BlockHash::ZERO);
         }
         if items.is_empty() { Ok(()) } else { self.send(&Message::GetData(items)) }
     }
