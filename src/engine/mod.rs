@@ -8,6 +8,8 @@ mod pool;
 mod random;
 mod request;
 mod route;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -180,6 +182,18 @@ impl Engine {
     fn next_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+
+    /// Holds the books against each other.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        let mut timers = BTreeSet::new();
+        self.check_peers(&mut timers);
+        self.check_requests(&mut timers);
+        self.check_broadcasts(&mut timers);
+        let set: BTreeSet<_> = self.timers.iter().copied().filter(|&(_, timer)| timer != Timer::Seeds).collect();
+        assert_eq!(set, timers, "the timers are those their owners know of");
+        assert!(self.timers.len() <= set.len() + 1, "the seeds have one timer");
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Layer 4.
 
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -463,6 +465,22 @@ impl Engine {
             .collect();
         ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
         ranked.into_iter().map(|(id, _)| id).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_peers(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
+        let ready = self.peers.values().filter(|peer| peer.session().is_some()).count();
+        assert_eq!(self.ready, ready);
+        for (&id, peer) in &self.peers {
+            assert!(!peer.removed, "{id} was to be forgotten");
+            let has_timer = match &peer.state {
+                State::Waiting => self.started,
+                State::Connecting { resolving, .. } => *resolving,
+                State::Ready(_) => false,
+            };
+            assert_eq!(peer.timer.is_some(), has_timer, "{id}: {:?}", peer.state);
+            timers.extend(peer.timer.map(|at| (at, Timer::Peer(id))));
+        }
     }
 }
 
