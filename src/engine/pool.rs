@@ -378,11 +378,9 @@ impl Engine {
             None => Event::Refused { peer: id, address, reason },
         };
         self.actions.push_back(Action::Event(event));
-        if self.forget_if_removed(id) {
-            if self.main_peer == Some(id) {
-                self.main_peer = None;
-            }
-        } else if let Some(peer) = self.peers.get_mut(&id) {
+        if !self.forget_if_removed(id)
+            && let Some(peer) = self.peers.get_mut(&id)
+        {
             let at = now.instant + back_off(&self.config, peer.failures).mul_f64(self.random.jitter());
             let at = peer.banned_until.map_or(at, |until| until.max(at));
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
@@ -398,6 +396,9 @@ impl Engine {
         let removed = self.peers.get(&id).is_some_and(|peer| peer.removed && peer.connection().is_none());
         if removed && let Some(mut peer) = self.peers.remove(&id) {
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), None);
+            if self.main_peer == Some(id) {
+                self.main_peer = None;
+            }
         }
         removed
     }
@@ -469,6 +470,7 @@ impl Engine {
 
     #[cfg(test)]
     pub(super) fn check_peers(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
+        assert!(self.main_peer.is_none_or(|id| self.peers.contains_key(&id)), "the main peer is known");
         let ready = self.peers.values().filter(|peer| peer.session().is_some()).count();
         assert_eq!(self.ready, ready);
         for (&id, peer) in &self.peers {

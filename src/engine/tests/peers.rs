@@ -313,3 +313,18 @@ fn what_belongs_to_an_earlier_connection_is_ignored() {
     assert!(world.run(|engine, now| engine.handle_message(now, peer, earlier, late)).is_some());
     assert!(!world.has_ended(request));
 }
+
+#[test]
+fn a_main_peer_that_is_disconnected_is_one_no_more() {
+    for waits in [false, true] {
+        let (mut world, peers) = World::connected(1);
+        world.engine.set_main_peer(peers[0]);
+        if waits {
+            world.lose(peers[0]);
+        }
+        world.run(|engine, now| engine.disconnect(now, peers[0]));
+        let again = world.add(&address(1));
+        assert!(!world.engine.peers(world.now)[0].is_main);
+        assert_ne!(again, peers[0]);
+    }
+}
