@@ -381,7 +381,7 @@ impl Engine {
         if !self.forget_if_removed(id)
             && let Some(peer) = self.peers.get_mut(&id)
         {
-            let at = now.instant + back_off(&self.config, peer.failures).mul_f64(self.random.jitter());
+            let at = now.instant + back_off(&self.config, peer.failures, self.random.jitter());
             let at = peer.banned_until.map_or(at, |until| until.max(at));
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         }
@@ -486,9 +486,9 @@ impl Engine {
     }
 }
 
-fn back_off(config: &Config, failures: u32) -> Duration {
+fn back_off(config: &Config, failures: u32, jitter: f64) -> Duration {
     let doubled = config.redial_min.saturating_mul(1_u32 << failures.saturating_sub(1).min(20));
-    doubled.min(config.redial_max)
+    doubled.min(config.redial_max).mul_f64(jitter).min(config.redial_max)
 }
 
 /// A peer that is not measured yet stands behind those that are near.

@@ -328,3 +328,22 @@ fn a_main_peer_that_is_disconnected_is_one_no_more() {
         assert_ne!(again, peers[0]);
     }
 }
+
+#[test]
+fn back_off_doubles_with_jitter_up_to_its_limit() {
+    let mut world = World::new(config().redial_min(SECOND).redial_max(10 * SECOND));
+    let peer = world.add(&address(1));
+    world.start();
+    world.jump();
+    let mut waits = Vec::new();
+    for expected in [1, 2, 4, 8, 10, 10, 10] {
+        world.refuse(peer);
+        let wait = world.jump();
+        let expected = expected * SECOND;
+        assert!(wait >= expected.mul_f64(0.75) && wait <= expected.mul_f64(1.25), "{wait:?} for {expected:?}");
+        assert!(wait <= 10 * SECOND, "{wait:?} is over the limit");
+        waits.push(wait);
+    }
+    assert!(waits[0] != SECOND, "there is jitter");
+    assert_eq!(world.events.iter().filter(|event| matches!(event, Event::Refused { .. })).count(), 7);
+}
