@@ -203,3 +203,6 @@ pub(crate) struct Served {
     pub(crate) connection: ConnectionId,
     pub(crate) frame: Frame,
 }
+
+/// What a caller wants to last for longer ends after a year: instants beyond the clock's range do not exist.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::request::Outstanding;
-use super::{Action, Engine, Now, Timer};
+use super::{Action, Engine, LONGEST, Now, Timer};
 use crate::config::Config;
 use crate::error::{AddPeersError, AttemptFailure, DisconnectReason};
 use crate::message::{TimestampedAddress, Version};
@@ -155,11 +155,14 @@ impl Engine {
         true
     }
 
-    /// Ends the connection to a peer and does not dial it for as long.
+    /// Ends the connection to a peer and does not dial it for as long, a year at most.
     pub(crate) fn ban(&mut self, now: Now, id: PeerId, how_long: Duration) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else { return false };
-        peer.banned_until = now.instant.checked_add(how_long);
-        Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), peer.banned_until);
+        let until = now.instant + how_long.min(LONGEST);
+        peer.banned_until = Some(until);
+        if self.started {
+            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(until));
+        }
         self.end_connection(now, id, DisconnectReason::Banned);
         true
     }
@@ -225,7 +228,8 @@ impl Engine {
 
     pub(super) fn start_peers(&mut self, now: Now) {
         for (&id, peer) in &mut self.peers {
-            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(now.instant));
+            let at = peer.banned_until.map_or(now.instant, |until| until.max(now.instant));
+            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         }
         if self.peers.is_empty() {
             self.look_for_peers(now);

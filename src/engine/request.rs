@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::pool::Session;
-use super::{Action, Engine, Now, RequestOutcome, Timer};
+use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
 use crate::error::{Attempt, AttemptFailure, RequestError};
 use crate::message::{Block, BlockHeader, GetHeaders, Inventory, Message, TimestampedAddress, Transaction};
 use crate::peer::{ConnectionId, PeerId};
@@ -320,9 +320,7 @@ impl Engine {
     fn start_request(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.since = now.instant;
-        // A timeout beyond the clock is a year's.
-        let timeout = request.timeout.min(MAX_TIMEOUT);
-        request.deadline = Some(now.instant + timeout);
+        request.deadline = Some(now.instant + request.timeout.min(LONGEST));
         self.ask(now, id);
     }
 
@@ -807,4 +805,3 @@ const REQUEST_COST: usize = 512;
 const HEADERS_PATIENCE: Duration = Duration::from_secs(30);
 /// Ended requests remembered for each peer.
 const MAX_ENDED: usize = 10_000;
-const MAX_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3_600);

@@ -347,3 +347,25 @@ fn back_off_doubles_with_jitter_up_to_its_limit() {
     assert!(waits[0] != SECOND, "there is jitter");
     assert_eq!(world.events.iter().filter(|event| matches!(event, Event::Refused { .. })).count(), 7);
 }
+
+#[test]
+fn a_ban_of_any_length_holds() {
+    let (mut world, peers) = World::connected(1);
+    world.run(|engine, now| engine.ban(now, peers[0], Duration::MAX));
+    assert_eq!(state(&world, peers[0]), PeerState::Banned);
+    world.pass(365 * 24 * 3_600 * SECOND);
+    assert!(world.connects.is_empty());
+    assert_eq!(state(&world, peers[0]), PeerState::Banned);
+}
+
+#[test]
+fn a_ban_before_the_start_holds() {
+    let mut world = World::new(config());
+    let peer = world.add(&address(1));
+    world.run(|engine, now| engine.ban(now, peer, 100 * SECOND));
+    world.start();
+    world.pass(99 * SECOND);
+    assert!(world.connects.is_empty());
+    world.pass(SECOND);
+    world.connect(peer);
+}
