@@ -3,6 +3,8 @@
 //! Layer 4. Section 5 of the wire specification: a node never says that it accepted a transaction, so only another
 //! peer's announcement tells.
 
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -213,5 +215,16 @@ impl Engine {
         let Some(broadcast) = self.broadcasts.get(txid) else { return 0 };
         let listens = |id: &PeerId| !broadcast.told.contains(id) && !broadcast.requested.contains(id);
         self.best_peers().iter().filter(|id| listens(id)).count()
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_broadcasts(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
+        let bytes: usize = self.broadcasts.values().map(|broadcast| broadcast.frame.len()).sum();
+        assert_eq!(self.broadcast_bytes, bytes);
+        assert!(bytes <= self.config.broadcast_bytes);
+        for (&txid, broadcast) in &self.broadcasts {
+            assert!(broadcast.told.len() <= broadcast.nodes, "{txid} was told to too many");
+            timers.insert((broadcast.timer.expect("every broadcast ends"), Timer::Broadcast(txid)));
+        }
     }
 }

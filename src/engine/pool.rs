@@ -2,12 +2,14 @@
 //!
 //! Layer 4.
 
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::request::Outstanding;
-use super::{Action, Engine, Now, Timer};
+use super::{Action, Engine, LONGEST, Now, Timer};
 use crate::config::Config;
 use crate::error::{AddPeersError, AttemptFailure, DisconnectReason};
 use crate::message::{TimestampedAddress, Version};
@@ -153,11 +155,14 @@ impl Engine {
         true
     }
 
-    /// Ends the connection to a peer and does not dial it for as long.
+    /// Ends the connection to a peer and does not dial it for as long, a year at most.
     pub(crate) fn ban(&mut self, now: Now, id: PeerId, how_long: Duration) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else { return false };
-        peer.banned_until = now.instant.checked_add(how_long);
-        Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), peer.banned_until);
+        let until = now.instant + how_long.min(LONGEST);
+        peer.banned_until = Some(until);
+        if self.started {
+            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(until));
+        }
         self.end_connection(now, id, DisconnectReason::Banned);
         true
     }
@@ -223,7 +228,8 @@ impl Engine {
 
     pub(super) fn start_peers(&mut self, now: Now) {
         for (&id, peer) in &mut self.peers {
-            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(now.instant));
+            let at = peer.banned_until.map_or(now.instant, |until| until.max(now.instant));
+            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         }
         if self.peers.is_empty() {
             self.look_for_peers(now);
@@ -376,12 +382,10 @@ impl Engine {
             None => Event::Refused { peer: id, address, reason },
         };
         self.actions.push_back(Action::Event(event));
-        if self.forget_if_removed(id) {
-            if self.main_peer == Some(id) {
-                self.main_peer = None;
-            }
-        } else if let Some(peer) = self.peers.get_mut(&id) {
-            let at = now.instant + back_off(&self.config, peer.failures).mul_f64(self.random.jitter());
+        if !self.forget_if_removed(id)
+            && let Some(peer) = self.peers.get_mut(&id)
+        {
+            let at = now.instant + back_off(&self.config, peer.failures, self.random.jitter());
             let at = peer.banned_until.map_or(at, |until| until.max(at));
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         }
@@ -396,6 +400,9 @@ impl Engine {
         let removed = self.peers.get(&id).is_some_and(|peer| peer.removed && peer.connection().is_none());
         if removed && let Some(mut peer) = self.peers.remove(&id) {
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), None);
+            if self.main_peer == Some(id) {
+                self.main_peer = None;
+            }
         }
         removed
     }
@@ -464,11 +471,28 @@ impl Engine {
         ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
         ranked.into_iter().map(|(id, _)| id).collect()
     }
+
+    #[cfg(test)]
+    pub(super) fn check_peers(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
+        assert!(self.main_peer.is_none_or(|id| self.peers.contains_key(&id)), "the main peer is known");
+        let ready = self.peers.values().filter(|peer| peer.session().is_some()).count();
+        assert_eq!(self.ready, ready);
+        for (&id, peer) in &self.peers {
+            assert!(!peer.removed, "{id} was to be forgotten");
+            let has_timer = match &peer.state {
+                State::Waiting => self.started,
+                State::Connecting { resolving, .. } => *resolving,
+                State::Ready(_) => false,
+            };
+            assert_eq!(peer.timer.is_some(), has_timer, "{id}: {:?}", peer.state);
+            timers.extend(peer.timer.map(|at| (at, Timer::Peer(id))));
+        }
+    }
 }
 
-fn back_off(config: &Config, failures: u32) -> Duration {
+fn back_off(config: &Config, failures: u32, jitter: f64) -> Duration {
     let doubled = config.redial_min.saturating_mul(1_u32 << failures.saturating_sub(1).min(20));
-    doubled.min(config.redial_max)
+    doubled.min(config.redial_max).mul_f64(jitter).min(config.redial_max)
 }
 
 /// A peer that is not measured yet stands behind those that are near.

@@ -2,11 +2,13 @@
 //!
 //! Layer 4. Section 4 of the wire specification: there are no request ids, so replies are told by their content.
 
+#[cfg(test)]
+use std::collections::BTreeSet;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::pool::Session;
-use super::{Action, Engine, Now, RequestOutcome, Timer};
+use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
 use crate::error::{Attempt, AttemptFailure, RequestError};
 use crate::message::{Block, BlockHeader, GetHeaders, Inventory, Message, TimestampedAddress, Transaction};
 use crate::peer::{ConnectionId, PeerId};
@@ -191,6 +193,28 @@ impl Outstanding {
     }
 }
 
+#[cfg(test)]
+impl Outstanding {
+    fn check(&self) {
+        let mut live: HashMap<RequestId, usize> = HashMap::new();
+        let mut ended = 0;
+        for entry in self.transactions.values().chain(self.blocks.values()).flatten() {
+            match entry {
+                Some(id) => *live.entry(*id).or_default() += 1,
+                None => ended += 1,
+            }
+        }
+        assert!(self.transactions.values().chain(self.blocks.values()).all(|requests| !requests.is_empty()));
+        let headers = self.headers.iter().filter_map(|headers| headers.request);
+        for id in headers.chain(self.addresses.iter().copied()).chain(self.pings.values().map(|ping| ping.0)) {
+            *live.entry(id).or_default() += 1;
+        }
+        assert_eq!(self.live, live);
+        assert_eq!(self.ended, ended);
+        assert!(ended <= MAX_ENDED);
+    }
+}
+
 fn keep_live(requests: &mut VecDeque<Option<RequestId>>) -> bool {
     requests.retain(Option::is_some);
     !requests.is_empty()
@@ -296,9 +320,7 @@ impl Engine {
     fn start_request(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.since = now.instant;
-        // A timeout beyond the clock is a year's.
-        let timeout = request.timeout.min(MAX_TIMEOUT);
-        request.deadline = Some(now.instant + timeout);
+        request.deadline = Some(now.instant + request.timeout.min(LONGEST));
         self.ask(now, id);
     }
 
@@ -740,6 +762,33 @@ impl Engine {
         }
         taken.is_some()
     }
+
+    #[cfg(test)]
+    pub(super) fn check_requests(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
+        assert_eq!(self.requests_cost, self.requests.values().map(|request| request.cost).sum());
+        assert!(self.requests_cost <= self.config.requests_limit);
+        for (&id, request) in &self.requests {
+            assert_eq!(request.asked.is_empty(), self.waiting.contains(&id), "{id:?} waits, or somebody was asked");
+            assert_eq!(request.deadline.is_some(), self.started, "{id:?} ends");
+            let due = [request.deadline, request.attempt_deadline].into_iter().flatten().min();
+            assert_eq!(request.timer, due, "{id:?}");
+            timers.extend(due.map(|at| (at, Timer::Request(id))));
+            for &(peer, connection) in &request.asked {
+                let session = self.peers[&peer].session().expect("whoever was asked is connected");
+                assert_eq!(session.connection, connection);
+                assert!(session.outstanding.live.contains_key(&id), "{peer} owes {id:?} an answer");
+                assert!(request.tried.contains(&connection));
+            }
+        }
+        assert!(self.waiting.iter().all(|id| self.requests.contains_key(id)), "only open requests wait");
+        for (&peer, session) in self.peers.iter().filter_map(|(id, peer)| Some((id, peer.session()?))) {
+            session.outstanding.check();
+            for id in session.outstanding.live.keys() {
+                let asked = self.requests.get(id).is_some_and(|r| r.asked.contains(&(peer, session.connection)));
+                assert!(asked, "{id:?} waits for {peer}");
+            }
+        }
+    }
 }
 
 fn question_len(question: &Question) -> usize {
@@ -756,4 +805,3 @@ const REQUEST_COST: usize = 512;
 const HEADERS_PATIENCE: Duration = Duration::from_secs(30);
 /// Ended requests remembered for each peer.
 const MAX_ENDED: usize = 10_000;
-const MAX_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3_600);
