@@ -61,7 +61,7 @@ impl Peer {
     fn connect_as(node: &TestNode, version: Version, protoconf: bool) -> Self {
         let mut peer = Self::dial(node, &Network::Regtest);
         let headers_first = version.services.contains(Services::NETWORK);
-        peer.send(&Message::Version(version));
+        peer.send(&Message::from(version));
         peer.send(&Message::Verack);
         if protoconf {
             peer.send(&Message::ProtoConf(ProtoConf::new(2_097_152, "Default")));
@@ -201,8 +201,8 @@ fn the_handshake_goes_as_with_a_real_node() {
     let mut peers = Vec::new();
     for services in [Services::NONE, Services::NETWORK] {
         let mut peer = Peer::dial(&node, &Network::Regtest);
-        peer.send(&Message::Version(Version::new(services, 77, "/raw/", 0, 0)));
-        let Message::Version(version) = peer.recv() else { panic!("the first message is no version") };
+        peer.send(&Message::from(Version::new(services, 77, "/raw/", 0, 0)));
+        let Message::from(version) = peer.recv() else { panic!("the first message is no version") };
         assert_eq!((version.version, version.start_height), (70016, 10));
         assert_eq!(version.services, Services(0x21));
         assert_eq!(version.user_agent.as_str(), "/Bitcoin SV:1.2.2/");
@@ -231,7 +231,7 @@ fn every_network_and_every_loopback_address_can_be_had() {
         assert_eq!(node.address().ip(), ip);
         assert_eq!(node.block_hash(0), Some(network.genesis()));
         let mut peer = Peer::dial(&node, &network);
-        peer.send(&Message::Version(version()));
+        peer.send(&Message::from(version()));
         assert_eq!(peer.recv().command(), Command::VERSION);
     }
     let elsewhere = TestNode::start(TestNodeConfig::default().ip(Ipv4Addr::UNSPECIFIED));

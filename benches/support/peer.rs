@@ -61,7 +61,7 @@ fn shake_hands(stream: &mut TcpStream) {
         let answers = match read_message(stream) {
             Message::Version(_) => {
                 let version = Version::new(Services::NETWORK, 1, "/bench/", 0, 0);
-                vec![Message::Version(version), Message::Verack]
+                vec![Message::from(version), Message::Verack]
             }
             Message::Ping { nonce } => vec![Message::Pong { nonce }],
             _ => vec![],
