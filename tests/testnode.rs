@@ -202,7 +202,7 @@ fn the_handshake_goes_as_with_a_real_node() {
     for services in [Services::NONE, Services::NETWORK] {
         let mut peer = Peer::dial(&node, &Network::Regtest);
         peer.send(&Message::from(Version::new(services, 77, "/raw/", 0, 0)));
-        let Message::from(version) = peer.recv() else { panic!("the first message is no version") };
+        let Message::Version(version) = peer.recv() else { panic!("the first message is no version") };
         assert_eq!((version.version, version.start_height), (70016, 10));
         assert_eq!(version.services, Services(0x21));
         assert_eq!(version.user_agent.as_str(), "/Bitcoin SV:1.2.2/");

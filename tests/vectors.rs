@@ -570,7 +570,7 @@ fn without_nulls(mut value: Value) -> Value {
 fn fields_of(message: &Message) -> Value {
     match message {
         Message::Verack | Message::GetAddr | Message::SendHeaders => json!({}),
-        Message::from(version) => json!({
+        Message::Version(version) => json!({
             "version": version.version,
             "services": version.services.0,
             "timestamp": version.timestamp,

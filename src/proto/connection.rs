@@ -697,10 +697,7 @@ mod tests {
             }
             pair.run(seed);
             for (to, sent) in sent.iter().enumerate() {
-                assert!(
-                    frames(&pair.events[to]) == *sent,
-                    "seed {seed}: what end {to} got is not what was sent"
-                );
+                assert!(frames(&pair.events[to]) == *sent, "seed {seed}: what end {to} got is not what was sent");
                 let first = commands(&messages(&pair.written[to])).into_iter().position(|c| c.as_str() == "data");
                 assert!(first.is_none_or(|first| first >= 3), "seed {seed}: a frame before the handshake");
                 assert_eq!(pair.ends[to].queued_bytes(), 0, "seed {seed}");
