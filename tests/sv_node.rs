@@ -2,8 +2,8 @@
 //!
 //! Every wait has a deadline and ends with an event: a reply, a pong, an announcement, or what the node says over RPC.
 
-#![allow(clippy::disallowed_methods, reason = "requests are timed")]
-#![allow(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
+#![expect(clippy::disallowed_methods, reason = "requests are timed")]
+#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conduit::error::{AttemptFailure, TryRecvError};
+use conduit::error::{AttemptFailure, SendFailure, TryRecvError};
 use conduit::message::{BlockHeader, Inventory, RejectCode, Services};
 use conduit::{
     BlockHash, Broadcast, BroadcastReport, Command, Conduit, Config, DisconnectReason, Event, Events, GetAddr,
@@ -48,7 +48,6 @@ fn a_node_connects_and_is_listed_with_its_latency() {
     assert_eq!(info.user_agent, Some(user_agent));
     assert_eq!(info.services, Some(Services(services)));
     assert_eq!(info.start_height, Some(3));
-    assert!(info.latency.unwrap() < PATIENCE);
     assert_eq!((info.outstanding_requests, info.failures, info.is_main), (0, 0, false));
     client.end(&[&node]);
 }
@@ -83,7 +82,7 @@ fn the_node_sees_us_as_we_introduce_ourselves() {
 #[test]
 fn headers_are_fetched_up_to_the_tip() {
     let Some(node) = start() else { return };
-    let mined = hashes(&node.generate(2_100));
+    let mined = hashes(&node.generate(2_010));
     let genesis = Network::Regtest.genesis();
     let client = Client::connect(&[&node], config());
     let ask = |request| client.conduit.send_request(request).unwrap();
@@ -92,11 +91,11 @@ fn headers_are_fetched_up_to_the_tip() {
     let first = ask(GetHeaders::new(vec![genesis]));
     let second = ask(GetHeaders::new(vec![first.last().unwrap().hash(), genesis]));
     let at_tip = ask(GetHeaders::new(vec![second.last().unwrap().hash(), genesis]));
-    assert_eq!([first.len(), second.len(), at_tip.len()], [2_000, 100, 0]);
+    assert_eq!([first.len(), second.len(), at_tip.len()], [2_000, 10, 0]);
     let all: Vec<BlockHeader> = [first, second].concat();
     assert!(all.iter().map(BlockHeader::hash).eq(mined.iter().copied()));
     assert!(
-        all.iter().map(|header| header.previous).eq([genesis].into_iter().chain(mined.iter().copied()).take(2_100))
+        all.iter().map(|header| header.previous).eq([genesis].into_iter().chain(mined.iter().copied()).take(2_010))
     );
 
     // Without a locator it is the one header that is named.
@@ -207,16 +206,17 @@ fn a_request_goes_on_to_the_peer_that_has_the_answer() {
     // Each knows a chain of its own.
     ignorant.generate(1);
     let block = hashes(&wise.generate(2))[1];
-    let mut config = config();
-    config.request_timeout = Duration::from_secs(8);
-    let client = Client::connect(&[&ignorant, &wise], config);
+    let client = Client::connect(&[&ignorant, &wise], config());
     client.conduit.set_main_peer(ignorant.address()).unwrap();
     assert!(client.info(client.peers[0]).is_main);
 
     // The main peer is silent about the block, and the other one is asked when its share of the time is over.
+    let timeout = Duration::from_secs(8);
     let asked = Instant::now();
-    let answer = client.conduit.send_request(GetData::block(block)).unwrap();
-    assert!(asked.elapsed() >= Duration::from_secs(4), "the main peer had {:?}", asked.elapsed());
+    let options = RequestOptions::new().timeout(timeout);
+    let answer = client.conduit.send_request_with(GetData::block(block), &options).unwrap();
+    let took = asked.elapsed();
+    assert!(took >= timeout / 2 && took < timeout, "it took {took:?}");
     assert_eq!(**answer.raw(), *wise.block_bytes(&block.to_string()));
 
     // About a transaction it says that it does not have it, and so do both.
@@ -413,8 +413,12 @@ fn workers_and_subscribers_hear_what_the_network_announces() {
     wait_for_inventory(&subscription, peer, block);
 
     client.end(&[&near, &far]);
+    // What is left in the queues can still be taken; then they are over.
+    let end = std::iter::repeat_with(|| heard.recv_timeout(PATIENCE)).find_map(Result::err);
+    assert_eq!(end, Some(mpsc::RecvTimeoutError::Disconnected));
     worker.join().unwrap();
-    assert_eq!(subscription.try_recv(), Err(TryRecvError::Shutdown));
+    let end = std::iter::repeat_with(|| subscription.recv_timeout(PATIENCE)).find_map(Result::err);
+    assert_eq!(end, Some(TryRecvError::Shutdown));
 }
 
 #[test]
@@ -462,12 +466,12 @@ fn requests_survive_the_death_of_a_node_or_end_properly() {
     let peer = client.peers[0];
     client.expect_connected();
 
-    let timeout = Duration::from_secs(5);
+    let timeout = Duration::from_secs(4);
     let asked = Instant::now();
     let options = RequestOptions::new().timeout(timeout);
-    let outstanding = client.conduit.send_request_nowait_with(unknown_block(), &options).unwrap();
-    client.fence();
-    assert_eq!(client.info(peer).outstanding_requests, 1);
+    let short = client.conduit.send_request_nowait_with(unknown_block(), &options).unwrap();
+    let long = client.conduit.send_request_nowait(unknown_block()).unwrap();
+    assert_eq!(client.info(peer).outstanding_requests, 2);
 
     node.kill();
     // A reset if the node left bytes unread, else an ordinary end.
@@ -478,22 +482,22 @@ fn requests_survive_the_death_of_a_node_or_end_properly() {
     assert_eq!((info.user_agent, info.outstanding_requests), (None, 0));
 
     // While it is down, a request waits for its return, or for its own end.
-    let while_down = client.conduit.send_request_nowait(GetData::block(block)).unwrap();
-    let options = RequestOptions::new().timeout(Duration::from_millis(300));
-    assert_eq!(client.conduit.send_request_with(Ping, &options), Err(RequestError::NoPeers));
-    let refused = client.conduit.send(peer, Message::SendHeaders).unwrap_err();
-    assert_eq!(refused.message, Message::SendHeaders);
+    let issued_while_down = client.conduit.send_request_nowait(GetData::block(block)).unwrap();
+    let hurried = RequestOptions::new().timeout(Duration::from_millis(300));
+    assert_eq!(client.conduit.send_request_with(Ping, &hurried), Err(RequestError::NoPeers));
+    let unsent = client.conduit.send(peer, Message::SendHeaders).unwrap_err();
+    assert_eq!((unsent.message, unsent.reason), (Message::SendHeaders, SendFailure::Disconnected));
+    assert_eq!(failures(short.wait()), [(peer, AttemptFailure::Disconnected)]);
+    assert!(asked.elapsed() >= timeout);
 
     node.restart();
     client.expect_connected();
-    assert_eq!(**while_down.wait().unwrap().raw(), *bytes);
+    assert_eq!(**issued_while_down.wait().unwrap().raw(), *bytes);
     client.conduit.send_request(Ping).unwrap();
-
-    // The one that was outstanding was asked again if there was time left, and ended when its time was over.
-    let attempts = failures(outstanding.wait());
-    assert_eq!(attempts[0], (peer, AttemptFailure::Disconnected));
-    assert!(attempts[1..].iter().all(|&attempt| attempt == (peer, AttemptFailure::TimedOut)), "{attempts:?}");
-    assert!(asked.elapsed() >= timeout);
+    // What was outstanding is asked again, as there is time left.
+    assert_eq!(client.info(peer).outstanding_requests, 1);
+    long.cancel();
+    assert_eq!(client.info(peer).outstanding_requests, 0);
     client.end(&[&node]);
 }
 
