@@ -69,6 +69,19 @@ struct HeadersInFlight {
     since: Instant,
 }
 
+impl OpenRequest {
+    /// Whether a peer may be asked: it was not on this connection, and has not answered on an earlier one.
+    fn may_ask(&self, peer: PeerId, session: &Session) -> bool {
+        let has_answered = |attempt: &Attempt| {
+            attempt.peer == peer
+                && matches!(attempt.failure, AttemptFailure::NotFound | AttemptFailure::WrongAnswer)
+        };
+        self.only.is_none_or(|only| only == peer)
+            && !self.tried.contains(&session.connection)
+            && !self.failures.iter().any(has_answered)
+    }
+}
+
 impl HeadersInFlight {
     fn is_answered_by(&self, headers: &[BlockHeader]) -> bool {
         match headers.first() {
@@ -328,13 +341,11 @@ impl Engine {
     fn ask(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
         let is_headers = matches!(request.question, Question::Headers(_));
-        let is_allowed = |peer: PeerId| request.only.is_none_or(|only| only == peer);
         let mut candidates = 0_u32;
         let next = if request.attempts_left == 0 {
             None
         } else {
-            let untried =
-                |peer: PeerId, session: &Session| is_allowed(peer) && !request.tried.contains(&session.connection);
+            let untried = |peer: PeerId, session: &Session| request.may_ask(peer, session);
             let with_addresses = match request.question {
                 Question::Addresses => self.best_peer(|peer, s| untried(peer, s) && !s.addresses.is_empty()),
                 _ => None,
@@ -498,16 +509,15 @@ impl Engine {
         self.set_request_timer(id);
     }
 
-    /// Keeps what a peer failed to do, once for each failure.
+    /// Keeps what a peer failed to do; of each peer the last failure.
     fn note_failure(&mut self, id: RequestId, peer: PeerId, failure: AttemptFailure) {
         let Some(address) = self.peers.get(&peer).map(|peer| peer.address.clone()) else { return };
         let Some(request) = self.requests.get_mut(&id) else { return };
-        let attempt = Attempt { peer, address, failure };
-        if request.failures.contains(&attempt) {
-            return;
+        match request.failures.iter_mut().find(|attempt| attempt.peer == peer) {
+            Some(attempt) if attempt.failure == failure => return,
+            Some(attempt) => attempt.failure = failure,
+            None => request.failures.push(Attempt { peer, address, failure }),
         }
-        // A peer that is lost again and again is listed once; so the list stays short.
-        request.failures.push(attempt);
         if failure == AttemptFailure::TimedOut {
             self.note_answer(peer, false);
         }
@@ -779,6 +789,8 @@ impl Engine {
                 assert!(session.outstanding.live.contains_key(&id), "{peer} owes {id:?} an answer");
                 assert!(request.tried.contains(&connection));
             }
+            let peers: HashSet<PeerId> = request.failures.iter().map(|attempt| attempt.peer).collect();
+            assert_eq!(peers.len(), request.failures.len(), "{id:?} lists each peer once: {:?}", request.failures);
         }
         assert!(self.waiting.iter().all(|id| self.requests.contains_key(id)), "only open requests wait");
         for (&peer, session) in self.peers.iter().filter_map(|(id, peer)| Some((id, peer.session()?))) {
