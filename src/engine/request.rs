@@ -39,9 +39,8 @@ pub(super) struct OpenRequest {
     /// Whoever was asked, so as not to ask twice.
     tried: HashSet<ConnectionId>,
     failures: Vec<Attempt>,
-    /// Of a request for many transactions: what came, and what the current peer has not answered yet.
+    /// Of a request for many transactions: what came.
     found: HashMap<Txid, Transaction>,
-    awaited: HashSet<Txid>,
     cost: usize,
 }
 
@@ -293,7 +292,6 @@ impl Engine {
                 tried: HashSet::new(),
                 failures: Vec::new(),
                 found: HashMap::new(),
-                awaited: HashSet::new(),
                 cost,
             },
         );
@@ -390,7 +388,6 @@ impl Engine {
         let message = match &request.question {
             Question::Transaction(txid) => {
                 outstanding.expect_transaction(*txid, id);
-                request.awaited = HashSet::from([*txid]);
                 Some(Message::GetData(vec![Inventory::transaction(*txid)]))
             }
             Question::Transactions(txids) => {
@@ -398,7 +395,6 @@ impl Engine {
                     txids.iter().copied().filter(|txid| !request.found.contains_key(txid)).collect();
                 missing.iter().for_each(|&txid| outstanding.expect_transaction(txid, id));
                 let items = missing.iter().map(|&txid| Inventory::transaction(txid)).collect();
-                request.awaited = missing.into_iter().collect();
                 Some(Message::GetData(items))
             }
             Question::Block(hash) => {
@@ -535,7 +531,6 @@ impl Engine {
                     // A loss says nothing about the question.
                     request.attempts_left += 1;
                 }
-                request.awaited.clear();
                 self.ask(now, id);
             }
         }
@@ -610,15 +605,21 @@ impl Engine {
             None => Some(transaction),
             Some(None) => None,
             Some(Some(id)) => {
-                self.transaction_found(now, id, peer, transaction);
+                self.transaction_found(now, id, peer, connection, transaction);
                 None
             }
         }
     }
 
-    fn transaction_found(&mut self, now: Now, id: RequestId, peer: PeerId, transaction: Transaction) {
+    fn transaction_found(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        peer: PeerId,
+        connection: ConnectionId,
+        transaction: Transaction,
+    ) {
         let Some(request) = self.requests.get_mut(&id) else { return };
-        request.awaited.remove(&transaction.txid());
         let txids = match &request.question {
             Question::Transactions(txids) => txids,
             _ => return self.complete(now, id, Some(peer), Ok(Answer::Transaction(transaction))),
@@ -628,13 +629,16 @@ impl Engine {
             // In the order asked.
             let results = txids.iter().filter_map(|txid| request.found.remove(txid)).map(Ok).collect();
             self.complete(now, id, Some(peer), Ok(Answer::Transactions(results)));
-        } else if request.awaited.is_empty() {
-            self.not_found(now, id, peer);
+        } else {
+            self.not_found(now, id, peer, connection);
         }
     }
 
-    /// The peer has answered for everything it was asked, and something is missing.
-    fn not_found(&mut self, now: Now, id: RequestId, peer: PeerId) {
+    /// Something is missing: once the peer has answered for everything it was asked, it is another's turn.
+    fn not_found(&mut self, now: Now, id: RequestId, peer: PeerId, connection: ConnectionId) {
+        if self.session_mut(peer, connection).is_some_and(|session| session.outstanding.live.contains_key(&id)) {
+            return;
+        }
         self.note_failure(id, peer, AttemptFailure::NotFound);
         self.note_answer(peer, true);
         let Some(request) = self.requests.get_mut(&id) else { return };
@@ -657,18 +661,12 @@ impl Engine {
         for item in items {
             let taken = item.txid().and_then(|txid| {
                 let session = self.session_mut(peer, connection)?;
-                session.outstanding.take_transaction(&txid).map(|taken| (txid, taken))
+                session.outstanding.take_transaction(&txid)
             });
             match taken {
                 None => unclaimed.push(item),
-                Some((_, None)) => {}
-                Some((txid, Some(id))) => {
-                    let Some(request) = self.requests.get_mut(&id) else { continue };
-                    request.awaited.remove(&txid);
-                    if request.awaited.is_empty() {
-                        self.not_found(now, id, peer);
-                    }
-                }
+                Some(None) => {}
+                Some(Some(id)) => self.not_found(now, id, peer, connection),
             }
         }
         unclaimed

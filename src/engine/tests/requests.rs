@@ -538,3 +538,29 @@ fn a_peer_that_said_no_is_not_asked_again() {
     assert_eq!(world.asked(), []);
     assert!(matches!(world.result(request), Err(RequestError::NotFound { .. })));
 }
+
+#[test]
+fn a_late_notfound_does_not_speak_for_the_peer_asked_next() {
+    let (mut world, peers) = World::connected(2);
+    let request = world.ask(transactions([1, 2]));
+    world.pass(15 * SECOND);
+    assert_eq!(world.asked(), peers);
+    world.say(peers[0], not_found([1, 2]));
+    world.say(peers[1], Message::Tx(transaction(1)));
+    assert!(!world.has_ended(request), "the second peer still owes one");
+    world.say(peers[1], Message::Tx(transaction(2)));
+    assert_eq!(found(world.result(request)), [Ok(txid(1)), Ok(txid(2))]);
+}
+
+#[test]
+fn transactions_may_come_from_two_peers_at_once() {
+    let (mut world, peers) = World::connected(2);
+    let request = world.ask(transactions([1, 2]));
+    world.pass(15 * SECOND);
+    world.say(peers[1], Message::Tx(transaction(1)));
+    world.say(peers[0], Message::Tx(transaction(1)));
+    world.say(peers[1], not_found([2]));
+    assert!(!world.has_ended(request), "the first peer may still have it");
+    world.say(peers[0], Message::Tx(transaction(2)));
+    assert_eq!(found(world.result(request)), [Ok(txid(1)), Ok(txid(2))]);
+}
