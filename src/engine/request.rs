@@ -522,12 +522,15 @@ impl Engine {
     /// Requests whose peer was lost go to the next.
     pub(super) fn move_requests(&mut self, now: Now, peer: PeerId, lost: Vec<RequestId>, failure: AttemptFailure) {
         for id in lost {
+            let Some(request) = self.requests.get(&id) else { continue };
+            let timed_out = |attempt: &Attempt| attempt.peer == peer && attempt.failure == AttemptFailure::TimedOut;
+            let had_failed = request.failures.iter().any(timed_out);
             self.note_failure(id, peer, failure);
             let Some(request) = self.requests.get_mut(&id) else { continue };
             let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
             request.asked.retain(|&(asked, _)| asked != peer);
             if was_current {
-                if failure == AttemptFailure::Disconnected {
+                if failure == AttemptFailure::Disconnected && !had_failed {
                     // A loss says nothing about the question.
                     request.attempts_left += 1;
                 }

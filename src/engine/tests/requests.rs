@@ -564,3 +564,18 @@ fn transactions_may_come_from_two_peers_at_once() {
     world.say(peers[0], Message::Tx(transaction(2)));
     assert_eq!(found(world.result(request)), [Ok(txid(1)), Ok(txid(2))]);
 }
+
+#[test]
+fn an_attempt_that_timed_out_is_not_given_back_by_a_loss() {
+    let (mut world, peers) = World::connected(3);
+    let request = world.ask_with(Question::Transaction(txid(1)), &RequestOptions::new().attempts(2));
+    world.pass(15 * SECOND);
+    world.say(peers[1], not_found([1]));
+    assert_eq!(world.asked(), peers[..2]);
+    world.lose(peers[0]);
+    assert_eq!(world.asked(), []);
+    let Err(RequestError::Failed { attempts: list }) = world.result(request) else {
+        panic!("both attempts failed")
+    };
+    assert_eq!(attempts(list), [(peers[0], Disconnected), (peers[1], NotFound)]);
+}
