@@ -579,3 +579,13 @@ fn an_attempt_that_timed_out_is_not_given_back_by_a_loss() {
     };
     assert_eq!(attempts(list), [(peers[0], Disconnected), (peers[1], NotFound)]);
 }
+
+#[test]
+fn a_peer_that_is_disconnected_is_listed_among_the_asked() {
+    let (mut world, peers) = World::connected(1);
+    let request = world.ask(Question::Ping);
+    world.run(|engine, now| engine.disconnect(now, peers[0]));
+    world.pass(30 * SECOND);
+    let Err(RequestError::TimedOut { attempts: list }) = world.result(request) else { panic!("it timed out") };
+    assert_eq!(attempts(list), [(peers[0], Disconnected)]);
+}
