@@ -382,21 +382,19 @@ impl Engine {
             None => Event::Refused { peer: id, address, reason },
         };
         self.actions.push_back(Action::Event(event));
-        if !self.forget_if_removed(id)
-            && let Some(peer) = self.peers.get_mut(&id)
-        {
-            let at = now.instant + back_off(&self.config, peer.failures, self.random.jitter());
-            let at = peer.banned_until.map_or(at, |until| until.max(at));
-            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
-        }
+        let at = now.instant + back_off(&self.config, peer.failures, self.random.jitter());
+        let at = peer.banned_until.map_or(at, |until| until.max(at));
+        Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         if let Some(session) = session {
             self.ready -= 1;
             self.lose_broadcast_peer(id);
             self.move_requests(now, id, session.outstanding.requests(), failure);
         }
+        // Last, as the requests it leaves name it among those they asked.
+        self.forget_if_removed(id);
     }
 
-    fn forget_if_removed(&mut self, id: PeerId) -> bool {
+    fn forget_if_removed(&mut self, id: PeerId) {
         let removed = self.peers.get(&id).is_some_and(|peer| peer.removed && peer.connection().is_none());
         if removed && let Some(mut peer) = self.peers.remove(&id) {
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), None);
@@ -404,7 +402,6 @@ impl Engine {
                 self.main_peer = None;
             }
         }
-        removed
     }
 
     /// A peer said what it takes.

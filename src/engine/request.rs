@@ -39,9 +39,8 @@ pub(super) struct OpenRequest {
     /// Whoever was asked, so as not to ask twice.
     tried: HashSet<ConnectionId>,
     failures: Vec<Attempt>,
-    /// Of a request for many transactions: what came, and what the current peer has not answered yet.
+    /// Of a request for many transactions: what came.
     found: HashMap<Txid, Transaction>,
-    awaited: HashSet<Txid>,
     cost: usize,
 }
 
@@ -67,6 +66,19 @@ struct HeadersInFlight {
     request: Option<RequestId>,
     question: GetHeaders,
     since: Instant,
+}
+
+impl OpenRequest {
+    /// Whether a peer may be asked: it was not on this connection, and has not answered on an earlier one.
+    fn may_ask(&self, peer: PeerId, session: &Session) -> bool {
+        let has_answered = |attempt: &Attempt| {
+            attempt.peer == peer
+                && matches!(attempt.failure, AttemptFailure::NotFound | AttemptFailure::WrongAnswer)
+        };
+        self.only.is_none_or(|only| only == peer)
+            && !self.tried.contains(&session.connection)
+            && !self.failures.iter().any(has_answered)
+    }
 }
 
 impl HeadersInFlight {
@@ -280,7 +292,6 @@ impl Engine {
                 tried: HashSet::new(),
                 failures: Vec::new(),
                 found: HashMap::new(),
-                awaited: HashSet::new(),
                 cost,
             },
         );
@@ -328,13 +339,11 @@ impl Engine {
     fn ask(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
         let is_headers = matches!(request.question, Question::Headers(_));
-        let is_allowed = |peer: PeerId| request.only.is_none_or(|only| only == peer);
         let mut candidates = 0_u32;
         let next = if request.attempts_left == 0 {
             None
         } else {
-            let untried =
-                |peer: PeerId, session: &Session| is_allowed(peer) && !request.tried.contains(&session.connection);
+            let untried = |peer: PeerId, session: &Session| request.may_ask(peer, session);
             let with_addresses = match request.question {
                 Question::Addresses => self.best_peer(|peer, s| untried(peer, s) && !s.addresses.is_empty()),
                 _ => None,
@@ -379,7 +388,6 @@ impl Engine {
         let message = match &request.question {
             Question::Transaction(txid) => {
                 outstanding.expect_transaction(*txid, id);
-                request.awaited = HashSet::from([*txid]);
                 Some(Message::GetData(vec![Inventory::transaction(*txid)]))
             }
             Question::Transactions(txids) => {
@@ -387,7 +395,6 @@ impl Engine {
                     txids.iter().copied().filter(|txid| !request.found.contains_key(txid)).collect();
                 missing.iter().for_each(|&txid| outstanding.expect_transaction(txid, id));
                 let items = missing.iter().map(|&txid| Inventory::transaction(txid)).collect();
-                request.awaited = missing.into_iter().collect();
                 Some(Message::GetData(items))
             }
             Question::Block(hash) => {
@@ -498,16 +505,15 @@ impl Engine {
         self.set_request_timer(id);
     }
 
-    /// Keeps what a peer failed to do, once for each failure.
+    /// Keeps what a peer failed to do; of each peer the last failure.
     fn note_failure(&mut self, id: RequestId, peer: PeerId, failure: AttemptFailure) {
         let Some(address) = self.peers.get(&peer).map(|peer| peer.address.clone()) else { return };
         let Some(request) = self.requests.get_mut(&id) else { return };
-        let attempt = Attempt { peer, address, failure };
-        if request.failures.contains(&attempt) {
-            return;
+        match request.failures.iter_mut().find(|attempt| attempt.peer == peer) {
+            Some(attempt) if attempt.failure == failure => return,
+            Some(attempt) => attempt.failure = failure,
+            None => request.failures.push(Attempt { peer, address, failure }),
         }
-        // A peer that is lost again and again is listed once; so the list stays short.
-        request.failures.push(attempt);
         if failure == AttemptFailure::TimedOut {
             self.note_answer(peer, false);
         }
@@ -516,16 +522,18 @@ impl Engine {
     /// Requests whose peer was lost go to the next.
     pub(super) fn move_requests(&mut self, now: Now, peer: PeerId, lost: Vec<RequestId>, failure: AttemptFailure) {
         for id in lost {
+            let Some(request) = self.requests.get(&id) else { continue };
+            let timed_out = |attempt: &Attempt| attempt.peer == peer && attempt.failure == AttemptFailure::TimedOut;
+            let had_failed = request.failures.iter().any(timed_out);
             self.note_failure(id, peer, failure);
             let Some(request) = self.requests.get_mut(&id) else { continue };
             let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
             request.asked.retain(|&(asked, _)| asked != peer);
             if was_current {
-                if failure == AttemptFailure::Disconnected {
+                if failure == AttemptFailure::Disconnected && !had_failed {
                     // A loss says nothing about the question.
                     request.attempts_left += 1;
                 }
-                request.awaited.clear();
                 self.ask(now, id);
             }
         }
@@ -600,15 +608,21 @@ impl Engine {
             None => Some(transaction),
             Some(None) => None,
             Some(Some(id)) => {
-                self.transaction_found(now, id, peer, transaction);
+                self.transaction_found(now, id, peer, connection, transaction);
                 None
             }
         }
     }
 
-    fn transaction_found(&mut self, now: Now, id: RequestId, peer: PeerId, transaction: Transaction) {
+    fn transaction_found(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        peer: PeerId,
+        connection: ConnectionId,
+        transaction: Transaction,
+    ) {
         let Some(request) = self.requests.get_mut(&id) else { return };
-        request.awaited.remove(&transaction.txid());
         let txids = match &request.question {
             Question::Transactions(txids) => txids,
             _ => return self.complete(now, id, Some(peer), Ok(Answer::Transaction(transaction))),
@@ -618,13 +632,16 @@ impl Engine {
             // In the order asked.
             let results = txids.iter().filter_map(|txid| request.found.remove(txid)).map(Ok).collect();
             self.complete(now, id, Some(peer), Ok(Answer::Transactions(results)));
-        } else if request.awaited.is_empty() {
-            self.not_found(now, id, peer);
+        } else {
+            self.not_found(now, id, peer, connection);
         }
     }
 
-    /// The peer has answered for everything it was asked, and something is missing.
-    fn not_found(&mut self, now: Now, id: RequestId, peer: PeerId) {
+    /// Something is missing: once the peer has answered for everything it was asked, it is another's turn.
+    fn not_found(&mut self, now: Now, id: RequestId, peer: PeerId, connection: ConnectionId) {
+        if self.session_mut(peer, connection).is_some_and(|session| session.outstanding.live.contains_key(&id)) {
+            return;
+        }
         self.note_failure(id, peer, AttemptFailure::NotFound);
         self.note_answer(peer, true);
         let Some(request) = self.requests.get_mut(&id) else { return };
@@ -647,18 +664,12 @@ impl Engine {
         for item in items {
             let taken = item.txid().and_then(|txid| {
                 let session = self.session_mut(peer, connection)?;
-                session.outstanding.take_transaction(&txid).map(|taken| (txid, taken))
+                session.outstanding.take_transaction(&txid)
             });
             match taken {
                 None => unclaimed.push(item),
-                Some((_, None)) => {}
-                Some((txid, Some(id))) => {
-                    let Some(request) = self.requests.get_mut(&id) else { continue };
-                    request.awaited.remove(&txid);
-                    if request.awaited.is_empty() {
-                        self.not_found(now, id, peer);
-                    }
-                }
+                Some(None) => {}
+                Some(Some(id)) => self.not_found(now, id, peer, connection),
             }
         }
         unclaimed
@@ -779,6 +790,8 @@ impl Engine {
                 assert!(session.outstanding.live.contains_key(&id), "{peer} owes {id:?} an answer");
                 assert!(request.tried.contains(&connection));
             }
+            let peers: HashSet<PeerId> = request.failures.iter().map(|attempt| attempt.peer).collect();
+            assert_eq!(peers.len(), request.failures.len(), "{id:?} lists each peer once: {:?}", request.failures);
         }
         assert!(self.waiting.iter().all(|id| self.requests.contains_key(id)), "only open requests wait");
         for (&peer, session) in self.peers.iter().filter_map(|(id, peer)| Some((id, peer.session()?))) {

@@ -483,3 +483,109 @@ fn requests_end_at_once_when_every_peer_is_paused() {
     let new = world.ask(Question::Transaction(txid(2)));
     assert!(!world.has_ended(new));
 }
+
+#[test]
+fn a_pinned_request_asks_its_peer_only() {
+    let (mut world, peers) = World::connected(3);
+    let options = RequestOptions::new().peer(peers[1]);
+    let request = world.ask_with(Question::Transaction(txid(1)), &options);
+    assert_eq!(world.asked(), [peers[1]]);
+    world.lose(peers[1]);
+    assert_eq!(world.asked(), []);
+    world.reconnect(peers[1]);
+    assert_eq!(world.asked(), [peers[1]]);
+    world.say(peers[1], not_found([1]));
+    assert_eq!(world.asked(), []);
+    assert!(matches!(world.result(request), Err(RequestError::NotFound { attempts }) if attempts.len() == 1));
+}
+
+#[test]
+fn a_request_times_out_and_names_whom_it_asked() {
+    let (mut world, peers) = World::connected(3);
+    let options = RequestOptions::new().timeout(9 * SECOND);
+    let request = world.ask_with(Question::Block(hash(1)), &options);
+    world.pass(3 * SECOND);
+    world.say(peers[1], Message::Ping { nonce: 1 });
+    world.pass(4 * SECOND);
+    world.lose(peers[1]);
+    world.pass(2 * SECOND);
+    let Err(RequestError::TimedOut { attempts: list }) = world.result(request) else { panic!("it timed out") };
+    assert_eq!(attempts(list), [(peers[0], TimedOut), (peers[1], Disconnected), (peers[2], TimedOut)]);
+    assert_eq!(world.outcomes[&request].took, 9 * SECOND);
+}
+
+#[test]
+fn a_late_word_of_a_peer_takes_the_place_of_its_silence() {
+    let (mut world, peers) = World::connected(2);
+    let request = world.ask(Question::Transaction(txid(1)));
+    world.pass(15 * SECOND);
+    assert_eq!(world.asked(), peers);
+    world.say(peers[0], not_found([1]));
+    world.say(peers[1], not_found([1]));
+    let Err(RequestError::NotFound { attempts: list }) = world.result(request) else { panic!("all said so") };
+    assert_eq!(attempts(list), [(peers[0], NotFound), (peers[1], NotFound)]);
+}
+
+#[test]
+fn a_peer_that_said_no_is_not_asked_again() {
+    let (mut world, peers) = World::connected(2);
+    let request = world.ask(Question::Transaction(txid(1)));
+    world.say(peers[0], not_found([1]));
+    world.lose(peers[0]);
+    world.reconnect(peers[0]);
+    world.asked();
+    world.say(peers[1], not_found([1]));
+    assert_eq!(world.asked(), []);
+    assert!(matches!(world.result(request), Err(RequestError::NotFound { .. })));
+}
+
+#[test]
+fn a_late_notfound_does_not_speak_for_the_peer_asked_next() {
+    let (mut world, peers) = World::connected(2);
+    let request = world.ask(transactions([1, 2]));
+    world.pass(15 * SECOND);
+    assert_eq!(world.asked(), peers);
+    world.say(peers[0], not_found([1, 2]));
+    world.say(peers[1], Message::Tx(transaction(1)));
+    assert!(!world.has_ended(request), "the second peer still owes one");
+    world.say(peers[1], Message::Tx(transaction(2)));
+    assert_eq!(found(world.result(request)), [Ok(txid(1)), Ok(txid(2))]);
+}
+
+#[test]
+fn transactions_may_come_from_two_peers_at_once() {
+    let (mut world, peers) = World::connected(2);
+    let request = world.ask(transactions([1, 2]));
+    world.pass(15 * SECOND);
+    world.say(peers[1], Message::Tx(transaction(1)));
+    world.say(peers[0], Message::Tx(transaction(1)));
+    world.say(peers[1], not_found([2]));
+    assert!(!world.has_ended(request), "the first peer may still have it");
+    world.say(peers[0], Message::Tx(transaction(2)));
+    assert_eq!(found(world.result(request)), [Ok(txid(1)), Ok(txid(2))]);
+}
+
+#[test]
+fn an_attempt_that_timed_out_is_not_given_back_by_a_loss() {
+    let (mut world, peers) = World::connected(3);
+    let request = world.ask_with(Question::Transaction(txid(1)), &RequestOptions::new().attempts(2));
+    world.pass(15 * SECOND);
+    world.say(peers[1], not_found([1]));
+    assert_eq!(world.asked(), peers[..2]);
+    world.lose(peers[0]);
+    assert_eq!(world.asked(), []);
+    let Err(RequestError::Failed { attempts: list }) = world.result(request) else {
+        panic!("both attempts failed")
+    };
+    assert_eq!(attempts(list), [(peers[0], Disconnected), (peers[1], NotFound)]);
+}
+
+#[test]
+fn a_peer_that_is_disconnected_is_listed_among_the_asked() {
+    let (mut world, peers) = World::connected(1);
+    let request = world.ask(Question::Ping);
+    world.run(|engine, now| engine.disconnect(now, peers[0]));
+    world.pass(30 * SECOND);
+    let Err(RequestError::TimedOut { attempts: list }) = world.result(request) else { panic!("it timed out") };
+    assert_eq!(attempts(list), [(peers[0], Disconnected)]);
+}
