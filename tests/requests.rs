@@ -377,14 +377,14 @@ fn the_queue_runs_empty_with_one_outcome_each_in_order() {
     assert!(node.submit(payment.clone()));
     let conduit = Conduit::new(config()).unwrap();
     conduit.add_peers([node.address()]).unwrap();
-    let _ = conduit.send_request_nowait(GetData::transaction(payment.txid())).unwrap();
+    drop(conduit.send_request_nowait(GetData::transaction(payment.txid())).unwrap());
     let short = RequestOptions::new().timeout(Duration::from_millis(300));
     let unknown = GetData::block(BlockHash::from_wire([7; 32]));
-    let _ = conduit.send_request_nowait_with(unknown, &short).unwrap();
+    drop(conduit.send_request_nowait_with(unknown, &short).unwrap());
     let missing: Txid = transaction(2, 100).txid();
-    let _ = conduit.send_request_nowait(GetData::transaction(missing)).unwrap();
+    drop(conduit.send_request_nowait(GetData::transaction(missing)).unwrap());
     conduit.send_request_nowait(Ping).unwrap().cancel();
-    let _ = conduit.send_request_nowait(GetData::block(hash(&node, 1))).unwrap();
+    drop(conduit.send_request_nowait(GetData::block(hash(&node, 1))).unwrap());
 
     let runner = conduit.clone();
     let outcomes = waits::call(move || runner.run_until_queue_empty()).result().unwrap();
@@ -407,7 +407,7 @@ fn ten_thousand_requests_at_once_end_in_order() {
     let conduit = Conduit::new(config().request_timeout(PATIENCE)).unwrap();
     conduit.add_peers([node.address()]).unwrap();
     for n in 0..10_000 {
-        let _ = conduit.send_request_nowait(GetData::transaction(payments[n % 1_000].txid())).unwrap();
+        drop(conduit.send_request_nowait(GetData::transaction(payments[n % 1_000].txid())).unwrap());
     }
     let began = Instant::now();
     let outcomes = conduit.run_until_queue_empty().unwrap();
