@@ -169,7 +169,7 @@ impl Engine {
 
     fn end_connection(&mut self, now: Now, id: PeerId, reason: DisconnectReason) {
         let Some(connection) = self.peers.get(&id).and_then(Peer::connection) else {
-            self.forget_if_removed(id);
+            self.forget_if_removed(now, id);
             return;
         };
         self.actions.push_back(Action::Close { connection, reason: reason.clone() });
@@ -391,16 +391,18 @@ impl Engine {
             self.move_requests(now, id, session.outstanding.requests(), failure);
         }
         // Last, as the requests it leaves name it among those they asked.
-        self.forget_if_removed(id);
+        self.forget_if_removed(now, id);
     }
 
-    fn forget_if_removed(&mut self, id: PeerId) {
+    fn forget_if_removed(&mut self, now: Now, id: PeerId) {
         let removed = self.peers.get(&id).is_some_and(|peer| peer.removed && peer.connection().is_none());
         if removed && let Some(mut peer) = self.peers.remove(&id) {
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), None);
             if self.main_peer == Some(id) {
                 self.main_peer = None;
             }
+            // Those that waited for this peer only wait in vain.
+            self.ask_waiting(now);
         }
     }
 

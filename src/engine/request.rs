@@ -444,11 +444,12 @@ impl Engine {
         let mut connected =
             self.peers.iter().filter(|&(&id, _)| is_allowed(id)).filter_map(|(_, peer)| peer.session()).peekable();
         let all_paused = connected.peek().is_some() && connected.all(|session| session.paused);
+        let is_hopeless = request.only.is_some_and(|only| !self.peers.contains_key(&only));
         let was_lost = |attempt: &Attempt| attempt.failure == AttemptFailure::Disconnected;
         let was_answered = request.failures.iter().any(|attempt| !was_lost(attempt));
         if all_paused {
             self.complete(now, id, None, Err(RequestError::MessageQueueFull));
-        } else if request.attempts_left == 0 || (was_answered && !busy) {
+        } else if is_hopeless || request.attempts_left == 0 || (was_answered && !busy) {
             self.give_up(now, id);
         } else {
             self.waiting.insert(id);
@@ -462,13 +463,14 @@ impl Engine {
         let attempts = request.failures.clone();
         let said_no = |attempt: &Attempt| attempt.failure == AttemptFailure::NotFound;
         let result = match &request.question {
+            _ if attempts.is_empty() => Err(RequestError::NoPeers),
             // Each transaction has a result of its own.
             Question::Transactions(txids) if attempts.iter().any(said_no) => {
                 let result =
                     |txid: &Txid| request.found.get(txid).cloned().ok_or(TransactionNotFound { txid: *txid });
                 Ok(Answer::Transactions(txids.iter().map(result).collect()))
             }
-            _ if !attempts.is_empty() && attempts.iter().all(said_no) => Err(RequestError::NotFound { attempts }),
+            _ if attempts.iter().all(said_no) => Err(RequestError::NotFound { attempts }),
             _ if attempts.iter().any(|attempt| attempt.failure == AttemptFailure::TimedOut) => {
                 Err(RequestError::TimedOut { attempts })
             }
@@ -546,13 +548,14 @@ impl Engine {
         }
     }
 
-    /// Asks for whoever waits, as a peer has become free.
+    /// Asks for whoever waits, as a peer has become free, or is gone for ever.
     pub(super) fn ask_waiting(&mut self, now: Now) {
-        for id in std::mem::take(&mut self.waiting) {
-            self.waiting.insert(id);
-            if self.started {
-                self.ask(now, id);
-            }
+        if !self.started {
+            return;
+        }
+        let waiting: Vec<RequestId> = self.waiting.iter().copied().collect();
+        for id in waiting {
+            self.ask(now, id);
         }
     }
 

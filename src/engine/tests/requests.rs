@@ -589,3 +589,30 @@ fn a_peer_that_is_disconnected_is_listed_among_the_asked() {
     let Err(RequestError::TimedOut { attempts: list }) = world.result(request) else { panic!("it timed out") };
     assert_eq!(attempts(list), [(peers[0], Disconnected)]);
 }
+
+#[test]
+fn a_request_pinned_to_an_unknown_peer_ends_at_once() {
+    let (mut world, peers) = World::connected(2);
+    let pinned = RequestOptions::new().peer(peers[0]);
+    world.lose(peers[0]);
+    let waits = world.ask_with(Question::Ping, &pinned);
+    assert!(!world.has_ended(waits));
+    world.run(|engine, now| engine.disconnect(now, peers[0]));
+    assert_eq!(world.result(waits), &Err(RequestError::NoPeers));
+    let new = world.ask_with(Question::Ping, &pinned);
+    assert_eq!(world.result(new), &Err(RequestError::NoPeers));
+
+    let pinned = RequestOptions::new().peer(peers[1]);
+    let asked = world.ask_with(Question::Ping, &pinned);
+    world.run(|engine, now| engine.disconnect(now, peers[1]));
+    let Err(RequestError::Failed { attempts: list }) = world.result(asked) else { panic!("its peer is gone") };
+    assert_eq!(attempts(list), [(peers[1], Disconnected)]);
+
+    let mut world = World::new(config());
+    let peer = world.add(&address(1));
+    let queued = world.ask_with(Question::Ping, &RequestOptions::new().peer(peer));
+    world.run(|engine, now| engine.disconnect(now, peer));
+    assert!(!world.has_ended(queued), "nothing ends before the start");
+    world.start();
+    assert_eq!(world.result(queued), &Err(RequestError::NoPeers));
+}
