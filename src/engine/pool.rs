@@ -431,11 +431,16 @@ impl Engine {
             return;
         }
         if paused {
-            let requests = session.outstanding.requests();
-            self.fail_paused(now, requests);
+            let owed = session.outstanding.requests();
+            self.leave_paused(now, owed);
         } else {
             self.ask_waiting(now);
         }
+    }
+
+    /// Whether a peer is connected, but not read.
+    pub(super) fn is_paused(&self, id: PeerId) -> bool {
+        self.peers.get(&id).and_then(Peer::session).is_some_and(|session| session.paused)
     }
 
     /// Notes that a peer did, or failed to do, what it was asked.

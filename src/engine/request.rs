@@ -436,14 +436,24 @@ impl Engine {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.attempt_deadline = None;
         if !request.asked.is_empty() {
-            // The last one asked may still answer.
-            self.set_request_timer(id);
+            let asked = request.asked.clone();
+            if asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
+                self.complete(now, id, None, Err(RequestError::MessageQueueFull));
+            } else {
+                // The last ones asked may still answer.
+                self.set_request_timer(id);
+            }
             return;
         }
-        let is_allowed = |peer: PeerId| request.only.is_none_or(|only| only == peer);
-        let mut connected =
-            self.peers.iter().filter(|&(&id, _)| is_allowed(id)).filter_map(|(_, peer)| peer.session()).peekable();
+        let only = request.only;
+        let mut connected = self
+            .peers
+            .iter()
+            .filter(|&(&peer, _)| only.is_none_or(|only| only == peer))
+            .filter_map(|(_, p)| p.session())
+            .peekable();
         let all_paused = connected.peek().is_some() && connected.all(|session| session.paused);
+        let Some(request) = self.requests.get(&id) else { return };
         let is_hopeless = request.only.is_some_and(|only| !self.peers.contains_key(&only));
         let was_lost = |attempt: &Attempt| attempt.failure == AttemptFailure::Disconnected;
         let was_answered = request.failures.iter().any(|attempt| !was_lost(attempt));
@@ -516,7 +526,8 @@ impl Engine {
             Some(attempt) => attempt.failure = failure,
             None => request.failures.push(Attempt { peer, address, failure }),
         }
-        if failure == AttemptFailure::TimedOut {
+        // We do not blame a peer for what we do not read.
+        if failure == AttemptFailure::TimedOut && !self.is_paused(peer) {
             self.note_answer(peer, false);
         }
     }
@@ -541,11 +552,16 @@ impl Engine {
         }
     }
 
-    /// Requests to a peer whose messages nobody takes end at once: their replies lie behind those.
-    pub(super) fn fail_paused(&mut self, now: Now, requests: Vec<RequestId>) {
-        for id in requests {
-            self.complete(now, id, None, Err(RequestError::MessageQueueFull));
+    /// A peer is not read any more, as nobody takes its messages: the replies it owes lie behind those, so others are
+    /// asked, and where there is none the request ends at once.
+    pub(super) fn leave_paused(&mut self, now: Now, owed: Vec<RequestId>) {
+        for id in owed {
+            let current = self.requests.get(&id).and_then(|request| request.asked.last());
+            if current.is_some_and(|&(peer, _)| self.is_paused(peer)) {
+                self.ask(now, id);
+            }
         }
+        self.ask_waiting(now);
     }
 
     /// Asks for whoever waits, as a peer has become free, or is gone for ever.

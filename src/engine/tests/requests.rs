@@ -616,3 +616,62 @@ fn a_request_pinned_to_an_unknown_peer_ends_at_once() {
     world.start();
     assert_eq!(world.result(queued), &Err(RequestError::NoPeers));
 }
+
+#[test]
+fn a_request_to_a_peer_that_is_paused_goes_to_another() {
+    let (mut world, peers) = World::connected(2);
+    let first = world.ask(Question::Transaction(txid(1)));
+    let second = world.ask(Question::Transaction(txid(2)));
+    world.asked();
+    world.pause(peers[0], true);
+    assert_eq!(world.asked(), [peers[1], peers[1]]);
+    world.say(peers[1], Message::Tx(transaction(1)));
+    assert!(world.result(first).is_ok());
+    // What lay behind the full queue comes after all.
+    world.pause(peers[0], false);
+    assert_eq!(world.say(peers[0], Message::Tx(transaction(2))), None);
+    assert_eq!(world.say(peers[0], Message::Tx(transaction(1))), None);
+    assert!(world.result(second).is_ok());
+}
+
+#[test]
+fn a_request_ends_when_only_paused_peers_could_answer_it() {
+    let (mut world, peers) = World::connected(3);
+    let not_found_elsewhere = world.ask_with(Question::Transaction(txid(1)), &RequestOptions::new().attempts(2));
+    world.pause(peers[0], true);
+    assert!(!world.has_ended(not_found_elsewhere));
+    world.say(peers[1], not_found([1]));
+    assert_eq!(world.result(not_found_elsewhere), &Err(RequestError::MessageQueueFull));
+
+    let lost_elsewhere = world.ask(Question::Transaction(txid(2)));
+    let asked_twice = world.ask(Question::Transaction(txid(3)));
+    world.pass(15 * SECOND);
+    world.pause(peers[1], true);
+    assert!(!world.has_ended(lost_elsewhere) && !world.has_ended(asked_twice));
+    world.lose(peers[2]);
+    assert_eq!(world.result(lost_elsewhere), &Err(RequestError::MessageQueueFull));
+    assert_eq!(world.result(asked_twice), &Err(RequestError::MessageQueueFull));
+}
+
+#[test]
+fn a_request_that_waits_ends_when_every_peer_is_paused() {
+    let (mut world, peers) = World::connected(1);
+    let asked = world.ask(headers(1));
+    let waits = world.ask(headers(2));
+    world.pause(peers[0], true);
+    assert_eq!(world.result(asked), &Err(RequestError::MessageQueueFull));
+    assert_eq!(world.result(waits), &Err(RequestError::MessageQueueFull));
+}
+
+#[test]
+fn a_paused_peer_is_not_blamed_for_its_silence() {
+    let (mut world, peers) = World::connected(2);
+    world.ask(Question::Block(hash(1)));
+    world.pause(peers[0], true);
+    world.pass(30 * SECOND);
+    let failures = |world: &World, peer| {
+        world.engine.peers(world.now).into_iter().find(|info| info.id == peer).map(|info| info.failures)
+    };
+    assert_eq!(failures(&world, peers[0]), Some(0));
+    assert_eq!(failures(&world, peers[1]), Some(1));
+}
