@@ -353,6 +353,7 @@ impl Engine {
         }));
         self.tell_new_peer(id);
         self.ask_waiting(now);
+        self.offer_peer(now, id);
     }
 
     /// A connection ended, or could not be made.

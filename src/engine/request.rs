@@ -79,6 +79,12 @@ impl OpenRequest {
             && !self.tried.contains(&session.connection)
             && !self.failures.iter().any(has_answered)
     }
+
+    /// Whether a peer has let its share of the time pass.
+    fn has_timed_out(&self, peer: PeerId) -> bool {
+        let timed_out = |attempt: &Attempt| attempt.peer == peer && attempt.failure == AttemptFailure::TimedOut;
+        self.failures.iter().any(timed_out)
+    }
 }
 
 impl HeadersInFlight {
@@ -536,8 +542,7 @@ impl Engine {
     pub(super) fn move_requests(&mut self, now: Now, peer: PeerId, lost: Vec<RequestId>, failure: AttemptFailure) {
         for id in lost {
             let Some(request) = self.requests.get(&id) else { continue };
-            let timed_out = |attempt: &Attempt| attempt.peer == peer && attempt.failure == AttemptFailure::TimedOut;
-            let had_failed = request.failures.iter().any(timed_out);
+            let had_failed = request.has_timed_out(peer);
             self.note_failure(id, peer, failure);
             let Some(request) = self.requests.get_mut(&id) else { continue };
             let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
@@ -572,6 +577,28 @@ impl Engine {
         let waiting: Vec<RequestId> = self.waiting.iter().copied().collect();
         for id in waiting {
             self.ask(now, id);
+        }
+    }
+
+    /// A peer has connected: it takes over from those that do not answer and had nobody behind them.
+    pub(super) fn offer_peer(&mut self, now: Now, peer: PeerId) {
+        let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session()) else { return };
+        let has_one_chance = |request: &OpenRequest| {
+            let may_move = request.attempts_left > 0 && request.may_ask(peer, session);
+            !request.asked.is_empty() && request.attempt_deadline.is_none() && may_move
+        };
+        let mut offered: Vec<RequestId> =
+            self.requests.iter().filter(|(_, request)| has_one_chance(request)).map(|(&id, _)| id).collect();
+        offered.sort_unstable();
+        for id in offered {
+            let Some(request) = self.requests.get_mut(&id) else { continue };
+            if request.asked.last().is_some_and(|&(current, _)| request.has_timed_out(current)) {
+                self.ask(now, id);
+            } else if let Some(deadline) = request.deadline {
+                let left = deadline.saturating_duration_since(now.instant);
+                request.attempt_deadline = Some(now.instant + left / 2);
+                self.set_request_timer(id);
+            }
         }
     }
 

@@ -675,3 +675,40 @@ fn a_paused_peer_is_not_blamed_for_its_silence() {
     assert_eq!(failures(&world, peers[0]), Some(0));
     assert_eq!(failures(&world, peers[1]), Some(1));
 }
+
+#[test]
+fn a_peer_that_connects_late_takes_over_from_a_silent_one() {
+    let mut world = World::new(config());
+    let peers = [1, 2, 3].map(|n| world.add(&address(n)));
+    let queued = world.ask(Question::Block(hash(1)));
+    world.start();
+    world.pass(Duration::ZERO);
+    world.connect(peers[0]);
+    assert_eq!(world.asked(), [peers[0]]);
+    world.pass(SECOND);
+    world.connect(peers[1]);
+    assert_eq!(world.asked(), [], "the first has its share of the time");
+    world.pass(15 * SECOND);
+    assert_eq!(world.asked(), [peers[1]]);
+    world.pass(5 * SECOND);
+    world.connect(peers[2]);
+    world.pass(8 * SECOND);
+    assert_eq!(world.asked(), [peers[2]]);
+    world.pass(SECOND);
+    let Err(RequestError::TimedOut { attempts: list }) = world.result(queued) else { panic!("it timed out") };
+    assert_eq!(attempts(list), peers.map(|peer| (peer, TimedOut)));
+}
+
+#[test]
+fn a_peer_that_connects_after_all_were_silent_is_asked_at_once() {
+    let (mut world, peers) = World::connected(2);
+    let third = world.add(&address(3));
+    world.pass(Duration::ZERO);
+    let request = world.ask(Question::Block(hash(1)));
+    world.pass(15 * SECOND);
+    assert_eq!(world.asked(), peers);
+    world.lose(peers[1]);
+    world.connect(third);
+    assert_eq!(world.asked(), [third]);
+    assert!(!world.has_ended(request));
+}
