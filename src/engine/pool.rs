@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use super::request::Outstanding;
 use super::{Action, Engine, LONGEST, Now, Timer};
 use crate::config::Config;
-use crate::error::{AddPeersError, AttemptFailure, DisconnectReason};
+use crate::error::{AddPeersError, DisconnectReason};
 use crate::message::{TimestampedAddress, Version};
 use crate::peer::{ConnectionId, Host, PeerAddress, PeerId, PeerInfo, PeerState};
-use crate::proto::{Link, PeerLimits, ProtocolError};
+use crate::proto::{Link, PeerLimits};
 use crate::queue::events::Event;
 use crate::wire::Txid;
 
@@ -363,12 +363,6 @@ impl Engine {
             return;
         }
         let address = peer.address.clone();
-        let failure = match &reason {
-            DisconnectReason::Protocol(ProtocolError::BadMerkleRoot | ProtocolError::DisconnectedHeaders) => {
-                AttemptFailure::WrongAnswer
-            }
-            _ => AttemptFailure::Disconnected,
-        };
         let session = match std::mem::replace(&mut peer.state, State::Waiting) {
             State::Ready(session) => Some(session),
             _ => None,
@@ -379,8 +373,8 @@ impl Engine {
             _ => peer.failures.saturating_add(1),
         };
         let event = match &session {
-            Some(_) => Event::Disconnected { peer: id, address, reason },
-            None => Event::Refused { peer: id, address, reason },
+            Some(_) => Event::Disconnected { peer: id, address, reason: reason.clone() },
+            None => Event::Refused { peer: id, address, reason: reason.clone() },
         };
         self.actions.push_back(Action::Event(event));
         let at = now.instant + back_off(&self.config, peer.failures, self.random.jitter());
@@ -389,7 +383,7 @@ impl Engine {
         if let Some(session) = session {
             self.ready -= 1;
             self.lose_broadcast_peer(id);
-            self.move_requests(now, id, session.outstanding.requests(), failure);
+            self.move_requests(now, id, session.outstanding.requests(), &reason);
         }
         // Last, as the requests it leaves name it among those they asked.
         self.forget_if_removed(now, id);

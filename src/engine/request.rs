@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::pool::Session;
 use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
-use crate::error::{Attempt, AttemptFailure, RequestError};
+use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
 use crate::message::{Block, BlockHeader, GetHeaders, Inventory, Message, TimestampedAddress, Transaction};
 use crate::peer::{ConnectionId, PeerId};
+use crate::proto::ProtocolError;
 use crate::request::{Answer, Question, RequestOptions, TransactionNotFound};
 use crate::wire::{BlockHash, Command, Txid};
 
@@ -532,16 +533,28 @@ impl Engine {
             Some(attempt) => attempt.failure = failure,
             None => request.failures.push(Attempt { peer, address, failure }),
         }
-        // We do not blame a peer for what we do not read.
-        if failure == AttemptFailure::TimedOut && !self.is_paused(peer) {
+        let is_its_fault = match failure {
+            AttemptFailure::WrongAnswer => true,
+            // We do not blame a peer for what we do not read.
+            AttemptFailure::TimedOut => !self.is_paused(peer),
+            _ => false,
+        };
+        if is_its_fault {
             self.note_answer(peer, false);
         }
     }
 
     /// Requests whose peer was lost go to the next.
-    pub(super) fn move_requests(&mut self, now: Now, peer: PeerId, lost: Vec<RequestId>, failure: AttemptFailure) {
+    pub(super) fn move_requests(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        lost: Vec<RequestId>,
+        reason: &DisconnectReason,
+    ) {
         for id in lost {
             let Some(request) = self.requests.get(&id) else { continue };
+            let failure = failure_by(reason, &request.question);
             let had_failed = request.has_timed_out(peer);
             self.note_failure(id, peer, failure);
             let Some(request) = self.requests.get_mut(&id) else { continue };
@@ -847,6 +860,17 @@ impl Engine {
                 assert!(asked, "{id:?} waits for {peer}");
             }
         }
+    }
+}
+
+/// What the end of a connection means to a question that was asked on it.
+fn failure_by(reason: &DisconnectReason, question: &Question) -> AttemptFailure {
+    match (reason, question) {
+        (DisconnectReason::Protocol(ProtocolError::BadMerkleRoot), Question::Block(_))
+        | (DisconnectReason::Protocol(ProtocolError::DisconnectedHeaders), Question::Headers(_)) => {
+            AttemptFailure::WrongAnswer
+        }
+        _ => AttemptFailure::Disconnected,
     }
 }
 

@@ -712,3 +712,19 @@ fn a_peer_that_connects_after_all_were_silent_is_asked_at_once() {
     assert_eq!(world.asked(), [third]);
     assert!(!world.has_ended(request));
 }
+
+#[test]
+fn a_wrong_answer_is_blamed_on_the_requests_it_answered() {
+    use crate::proto::ProtocolError;
+    let (mut world, peers) = World::connected(1);
+    world.pass(60 * SECOND);
+    let block = world.ask(Question::Block(hash(1)));
+    let other = world.ask(Question::Transaction(txid(1)));
+    world.lose_for(peers[0], ProtocolError::BadMerkleRoot.into());
+    assert!(matches!(world.result(block), Err(RequestError::Failed { .. })));
+    assert!(!world.has_ended(other), "it was merely lost");
+    assert_eq!(world.engine.peers(world.now)[0].failures, 1, "however long the connection lasted");
+    world.asked();
+    world.reconnect(peers[0]);
+    assert_eq!(world.sent(), [(peers[0], get_transaction(1))]);
+}
