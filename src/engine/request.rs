@@ -5,6 +5,7 @@
 #[cfg(test)]
 use std::collections::BTreeSet;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::pool::Session;
@@ -32,7 +33,7 @@ pub(super) struct OpenRequest {
     since: Instant,
     /// `None` before the start.
     deadline: Option<Instant>,
-    /// When the next peer is asked if the current one has not answered.
+    /// When the next peer is asked if the current one has not answered, or a peer that was busy is free.
     attempt_deadline: Option<Instant>,
     timer: Option<Instant>,
     /// Whoever was asked and may still answer; the last one is the current one.
@@ -135,11 +136,14 @@ impl Outstanding {
     }
 
     fn may_take_headers(&self, now: Now) -> bool {
-        match &self.headers {
-            None => true,
-            // A node in initial block download never answers; it is asked again after a while.
-            Some(in_flight) => in_flight.request.is_none() && now.instant >= in_flight.since + HEADERS_PATIENCE,
-        }
+        self.headers.is_none() || self.gives_up_headers_at().is_some_and(|at| now.instant >= at)
+    }
+
+    /// When a reply that nobody waits for any more need not be reckoned with.
+    fn gives_up_headers_at(&self) -> Option<Instant> {
+        let in_flight = self.headers.as_ref()?;
+        // A node in initial block download never answers; it is asked again after a while.
+        in_flight.request.is_none().then(|| in_flight.since + HEADERS_PATIENCE)
     }
 
     fn expect_transaction(&mut self, txid: Txid, request: RequestId) {
@@ -469,9 +473,23 @@ impl Engine {
         } else if is_hopeless || request.attempts_left == 0 || (was_answered && !busy) {
             self.give_up(now, id);
         } else {
+            let at = self.headers_free_at(request);
             self.waiting.insert(id);
+            if let Some(request) = self.requests.get_mut(&id) {
+                request.attempt_deadline = at;
+            }
             self.set_request_timer(id);
         }
+    }
+
+    /// When the first peer is given up that keeps a request for headers waiting.
+    fn headers_free_at(&self, request: &OpenRequest) -> Option<Instant> {
+        let Question::Headers(_) = request.question else { return None };
+        let sessions = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.session()?)));
+        sessions
+            .filter(|&(id, session)| !session.paused && request.may_ask(id, session))
+            .filter_map(|(_, session)| session.outstanding.gives_up_headers_at())
+            .min()
     }
 
     /// Ends a request that no further peer can be asked.
@@ -513,11 +531,11 @@ impl Engine {
             self.complete(now, id, None, Err(RequestError::TimedOut { attempts }));
             return;
         }
-        if request.attempt_deadline.is_some_and(|deadline| now.instant >= deadline)
-            && let Some(&(peer, _)) = request.asked.last()
-        {
-            // Its late answer still counts.
-            self.note_failure(id, peer, AttemptFailure::TimedOut);
+        if request.attempt_deadline.is_some_and(|deadline| now.instant >= deadline) {
+            if let Some(&(peer, _)) = request.asked.last() {
+                // Its late answer still counts.
+                self.note_failure(id, peer, AttemptFailure::TimedOut);
+            }
             self.ask(now, id);
             return;
         }
@@ -593,6 +611,20 @@ impl Engine {
         }
     }
 
+    /// Asks for whoever waits for headers, until every peer is asked for some.
+    fn ask_waiting_for_headers(&mut self, now: Now) {
+        let is_free = |session: &Session| !session.paused && session.outstanding.may_take_headers(now);
+        let mut next = self.waiting.first().copied();
+        while let Some(id) = next
+            && self.peers.values().any(|peer| peer.session().is_some_and(is_free))
+        {
+            if self.requests.get(&id).is_some_and(|request| matches!(request.question, Question::Headers(_))) {
+                self.ask(now, id);
+            }
+            next = self.waiting.range((Bound::Excluded(id), Bound::Unbounded)).next().copied();
+        }
+    }
+
     /// A peer has connected: it takes over from those that do not answer and had nobody behind them.
     pub(super) fn offer_peer(&mut self, now: Now, peer: PeerId) {
         let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session()) else { return };
@@ -628,9 +660,12 @@ impl Engine {
         self.requests_cost -= request.cost;
         self.waiting.remove(&id);
         Self::set_timer(&mut self.timers, &mut request.timer, Timer::Request(id), None);
+        let is_headers = matches!(request.question, Question::Headers(_));
+        let mut leaves_headers = false;
         for &(asked, connection) in &request.asked {
             if let Some(session) = self.session_mut(asked, connection) {
                 session.outstanding.end(id, &request.question);
+                leaves_headers |= session.outstanding.gives_up_headers_at().is_some();
             }
         }
         if let Some(peer) = peer {
@@ -645,6 +680,10 @@ impl Engine {
                 took: now.instant.saturating_duration_since(request.since),
             },
         });
+        if leaves_headers && is_headers {
+            // Whoever waits for the same peer learns how long.
+            self.ask_waiting(now);
+        }
     }
 
     /// Whether a block was asked of this peer, also by a request that has ended.
@@ -769,8 +808,7 @@ impl Engine {
             session.outstanding.live.remove(&id);
             self.complete(now, id, Some(peer), Ok(Answer::Headers(headers)));
         }
-        // The peer may be asked for headers again.
-        self.ask_waiting(now);
+        self.ask_waiting_for_headers(now);
         None
     }
 

@@ -728,3 +728,56 @@ fn a_wrong_answer_is_blamed_on_the_requests_it_answered() {
     world.reconnect(peers[0]);
     assert_eq!(world.sent(), [(peers[0], get_transaction(1))]);
 }
+
+#[test]
+fn a_peer_that_never_gave_headers_is_asked_again_after_a_while() {
+    let (mut world, peers) = World::connected(1);
+    let first = world.ask(headers(1));
+    world.pass(10 * SECOND);
+    world.run(|engine, now| engine.cancel(now, first));
+    world.asked();
+    let options = RequestOptions::new().timeout(60 * SECOND);
+    let second = world.ask_with(headers(2), &options);
+    world.pass(19 * SECOND);
+    assert_eq!(world.asked(), []);
+    world.pass(SECOND);
+    assert_eq!(world.asked(), peers);
+    world.say(peers[0], Message::Headers(vec![header_after(hash(2), 1)]));
+    assert!(world.result(second).is_ok());
+}
+
+#[test]
+fn requests_that_wait_for_headers_learn_when_the_peer_is_given_up() {
+    let (mut world, peers) = World::connected(1);
+    let silent = world.ask_with(headers(1), &RequestOptions::new().timeout(5 * SECOND));
+    let options = RequestOptions::new().timeout(60 * SECOND);
+    let waiting = [world.ask_with(headers(2), &options), world.ask_with(headers(3), &options)];
+    world.pass(5 * SECOND);
+    assert!(world.has_ended(silent));
+    assert_eq!(world.asked(), peers);
+    world.pass(25 * SECOND);
+    assert_eq!(world.asked(), peers);
+    world.say(peers[0], Message::Headers(vec![header_after(hash(2), 1)]));
+    world.say(peers[0], Message::Headers(vec![header_after(hash(3), 1)]));
+    assert!(waiting.iter().all(|&request| world.result(request).is_ok()));
+}
+
+#[test]
+fn many_requests_for_headers_wait_without_work() {
+    let (mut world, peers) = World::connected(1);
+    let options = RequestOptions::new();
+    let requests: Vec<_> = (0..20_000)
+        .map(|n| {
+            let stop = header_after(hash(1), n).hash();
+            let question = Question::Headers(GetHeaders::new([]).stop_at(stop));
+            world.engine.submit(world.now, question, &options).expect("there is room for the request")
+        })
+        .collect();
+    let connection = world.connection(peers[0]);
+    for n in 0..20_000 {
+        let reply = Message::Headers(vec![header_after(hash(1), n)]);
+        assert_eq!(world.engine.handle_message(world.now, peers[0], connection, reply), None);
+    }
+    world.settle();
+    assert!(requests.iter().all(|&request| world.result(request).is_ok()));
+}
