@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use super::request::Outstanding;
 use super::{Action, Engine, LONGEST, Now, Timer};
 use crate::config::Config;
-use crate::error::{AddPeersError, AttemptFailure, DisconnectReason};
+use crate::error::{AddPeersError, DisconnectReason};
 use crate::message::{TimestampedAddress, Version};
 use crate::peer::{ConnectionId, Host, PeerAddress, PeerId, PeerInfo, PeerState};
-use crate::proto::{Link, PeerLimits, ProtocolError};
+use crate::proto::{Link, PeerLimits};
 use crate::queue::events::Event;
 use crate::wire::Txid;
 
@@ -169,7 +169,7 @@ impl Engine {
 
     fn end_connection(&mut self, now: Now, id: PeerId, reason: DisconnectReason) {
         let Some(connection) = self.peers.get(&id).and_then(Peer::connection) else {
-            self.forget_if_removed(id);
+            self.forget_if_removed(now, id);
             return;
         };
         self.actions.push_back(Action::Close { connection, reason: reason.clone() });
@@ -353,6 +353,7 @@ impl Engine {
         }));
         self.tell_new_peer(id);
         self.ask_waiting(now);
+        self.offer_peer(now, id);
     }
 
     /// A connection ended, or could not be made.
@@ -362,12 +363,6 @@ impl Engine {
             return;
         }
         let address = peer.address.clone();
-        let failure = match &reason {
-            DisconnectReason::Protocol(ProtocolError::BadMerkleRoot | ProtocolError::DisconnectedHeaders) => {
-                AttemptFailure::WrongAnswer
-            }
-            _ => AttemptFailure::Disconnected,
-        };
         let session = match std::mem::replace(&mut peer.state, State::Waiting) {
             State::Ready(session) => Some(session),
             _ => None,
@@ -378,8 +373,8 @@ impl Engine {
             _ => peer.failures.saturating_add(1),
         };
         let event = match &session {
-            Some(_) => Event::Disconnected { peer: id, address, reason },
-            None => Event::Refused { peer: id, address, reason },
+            Some(_) => Event::Disconnected { peer: id, address, reason: reason.clone() },
+            None => Event::Refused { peer: id, address, reason: reason.clone() },
         };
         self.actions.push_back(Action::Event(event));
         let at = now.instant + back_off(&self.config, peer.failures, self.random.jitter());
@@ -388,19 +383,21 @@ impl Engine {
         if let Some(session) = session {
             self.ready -= 1;
             self.lose_broadcast_peer(id);
-            self.move_requests(now, id, session.outstanding.requests(), failure);
+            self.move_requests(now, id, session.outstanding.requests(), &reason);
         }
         // Last, as the requests it leaves name it among those they asked.
-        self.forget_if_removed(id);
+        self.forget_if_removed(now, id);
     }
 
-    fn forget_if_removed(&mut self, id: PeerId) {
+    fn forget_if_removed(&mut self, now: Now, id: PeerId) {
         let removed = self.peers.get(&id).is_some_and(|peer| peer.removed && peer.connection().is_none());
         if removed && let Some(mut peer) = self.peers.remove(&id) {
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), None);
             if self.main_peer == Some(id) {
                 self.main_peer = None;
             }
+            // Those that waited for this peer only wait in vain.
+            self.ask_waiting(now);
         }
     }
 
@@ -429,11 +426,16 @@ impl Engine {
             return;
         }
         if paused {
-            let requests = session.outstanding.requests();
-            self.fail_paused(now, requests);
+            let owed = session.outstanding.requests();
+            self.leave_paused(now, owed);
         } else {
             self.ask_waiting(now);
         }
+    }
+
+    /// Whether a peer is connected, but not read.
+    pub(super) fn is_paused(&self, id: PeerId) -> bool {
+        self.peers.get(&id).and_then(Peer::session).is_some_and(|session| session.paused)
     }
 
     /// Notes that a peer did, or failed to do, what it was asked.

@@ -5,13 +5,15 @@
 #[cfg(test)]
 use std::collections::BTreeSet;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::pool::Session;
 use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
-use crate::error::{Attempt, AttemptFailure, RequestError};
+use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
 use crate::message::{Block, BlockHeader, GetHeaders, Inventory, Message, TimestampedAddress, Transaction};
 use crate::peer::{ConnectionId, PeerId};
+use crate::proto::ProtocolError;
 use crate::request::{Answer, Question, RequestOptions, TransactionNotFound};
 use crate::wire::{BlockHash, Command, Txid};
 
@@ -31,7 +33,7 @@ pub(super) struct OpenRequest {
     since: Instant,
     /// `None` before the start.
     deadline: Option<Instant>,
-    /// When the next peer is asked if the current one has not answered.
+    /// When the next peer is asked if the current one has not answered, or a peer that was busy is free.
     attempt_deadline: Option<Instant>,
     timer: Option<Instant>,
     /// Whoever was asked and may still answer; the last one is the current one.
@@ -78,6 +80,12 @@ impl OpenRequest {
         self.only.is_none_or(|only| only == peer)
             && !self.tried.contains(&session.connection)
             && !self.failures.iter().any(has_answered)
+    }
+
+    /// Whether a peer has let its share of the time pass.
+    fn has_timed_out(&self, peer: PeerId) -> bool {
+        let timed_out = |attempt: &Attempt| attempt.peer == peer && attempt.failure == AttemptFailure::TimedOut;
+        self.failures.iter().any(timed_out)
     }
 }
 
@@ -128,11 +136,14 @@ impl Outstanding {
     }
 
     fn may_take_headers(&self, now: Now) -> bool {
-        match &self.headers {
-            None => true,
-            // A node in initial block download never answers; it is asked again after a while.
-            Some(in_flight) => in_flight.request.is_none() && now.instant >= in_flight.since + HEADERS_PATIENCE,
-        }
+        self.headers.is_none() || self.gives_up_headers_at().is_some_and(|at| now.instant >= at)
+    }
+
+    /// When a reply that nobody waits for any more need not be reckoned with.
+    fn gives_up_headers_at(&self) -> Option<Instant> {
+        let in_flight = self.headers.as_ref()?;
+        // A node in initial block download never answers; it is asked again after a while.
+        in_flight.request.is_none().then(|| in_flight.since + HEADERS_PATIENCE)
     }
 
     fn expect_transaction(&mut self, txid: Txid, request: RequestId) {
@@ -436,24 +447,49 @@ impl Engine {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.attempt_deadline = None;
         if !request.asked.is_empty() {
-            // The last one asked may still answer.
-            self.set_request_timer(id);
+            let asked = request.asked.clone();
+            if asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
+                self.complete(now, id, None, Err(RequestError::MessageQueueFull));
+            } else {
+                // The last ones asked may still answer.
+                self.set_request_timer(id);
+            }
             return;
         }
-        let is_allowed = |peer: PeerId| request.only.is_none_or(|only| only == peer);
-        let mut connected =
-            self.peers.iter().filter(|&(&id, _)| is_allowed(id)).filter_map(|(_, peer)| peer.session()).peekable();
+        let only = request.only;
+        let mut connected = self
+            .peers
+            .iter()
+            .filter(|&(&peer, _)| only.is_none_or(|only| only == peer))
+            .filter_map(|(_, p)| p.session())
+            .peekable();
         let all_paused = connected.peek().is_some() && connected.all(|session| session.paused);
+        let Some(request) = self.requests.get(&id) else { return };
+        let is_hopeless = request.only.is_some_and(|only| !self.peers.contains_key(&only));
         let was_lost = |attempt: &Attempt| attempt.failure == AttemptFailure::Disconnected;
         let was_answered = request.failures.iter().any(|attempt| !was_lost(attempt));
         if all_paused {
             self.complete(now, id, None, Err(RequestError::MessageQueueFull));
-        } else if request.attempts_left == 0 || (was_answered && !busy) {
+        } else if is_hopeless || request.attempts_left == 0 || (was_answered && !busy) {
             self.give_up(now, id);
         } else {
+            let at = self.headers_free_at(request);
             self.waiting.insert(id);
+            if let Some(request) = self.requests.get_mut(&id) {
+                request.attempt_deadline = at;
+            }
             self.set_request_timer(id);
         }
+    }
+
+    /// When the first peer is given up that keeps a request for headers waiting.
+    fn headers_free_at(&self, request: &OpenRequest) -> Option<Instant> {
+        let Question::Headers(_) = request.question else { return None };
+        let sessions = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.session()?)));
+        sessions
+            .filter(|&(id, session)| !session.paused && request.may_ask(id, session))
+            .filter_map(|(_, session)| session.outstanding.gives_up_headers_at())
+            .min()
     }
 
     /// Ends a request that no further peer can be asked.
@@ -462,13 +498,14 @@ impl Engine {
         let attempts = request.failures.clone();
         let said_no = |attempt: &Attempt| attempt.failure == AttemptFailure::NotFound;
         let result = match &request.question {
+            _ if attempts.is_empty() => Err(RequestError::NoPeers),
             // Each transaction has a result of its own.
             Question::Transactions(txids) if attempts.iter().any(said_no) => {
                 let result =
                     |txid: &Txid| request.found.get(txid).cloned().ok_or(TransactionNotFound { txid: *txid });
                 Ok(Answer::Transactions(txids.iter().map(result).collect()))
             }
-            _ if !attempts.is_empty() && attempts.iter().all(said_no) => Err(RequestError::NotFound { attempts }),
+            _ if attempts.iter().all(said_no) => Err(RequestError::NotFound { attempts }),
             _ if attempts.iter().any(|attempt| attempt.failure == AttemptFailure::TimedOut) => {
                 Err(RequestError::TimedOut { attempts })
             }
@@ -494,11 +531,11 @@ impl Engine {
             self.complete(now, id, None, Err(RequestError::TimedOut { attempts }));
             return;
         }
-        if request.attempt_deadline.is_some_and(|deadline| now.instant >= deadline)
-            && let Some(&(peer, _)) = request.asked.last()
-        {
-            // Its late answer still counts.
-            self.note_failure(id, peer, AttemptFailure::TimedOut);
+        if request.attempt_deadline.is_some_and(|deadline| now.instant >= deadline) {
+            if let Some(&(peer, _)) = request.asked.last() {
+                // Its late answer still counts.
+                self.note_failure(id, peer, AttemptFailure::TimedOut);
+            }
             self.ask(now, id);
             return;
         }
@@ -514,17 +551,29 @@ impl Engine {
             Some(attempt) => attempt.failure = failure,
             None => request.failures.push(Attempt { peer, address, failure }),
         }
-        if failure == AttemptFailure::TimedOut {
+        let is_its_fault = match failure {
+            AttemptFailure::WrongAnswer => true,
+            // We do not blame a peer for what we do not read.
+            AttemptFailure::TimedOut => !self.is_paused(peer),
+            _ => false,
+        };
+        if is_its_fault {
             self.note_answer(peer, false);
         }
     }
 
     /// Requests whose peer was lost go to the next.
-    pub(super) fn move_requests(&mut self, now: Now, peer: PeerId, lost: Vec<RequestId>, failure: AttemptFailure) {
+    pub(super) fn move_requests(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        lost: Vec<RequestId>,
+        reason: &DisconnectReason,
+    ) {
         for id in lost {
             let Some(request) = self.requests.get(&id) else { continue };
-            let timed_out = |attempt: &Attempt| attempt.peer == peer && attempt.failure == AttemptFailure::TimedOut;
-            let had_failed = request.failures.iter().any(timed_out);
+            let failure = failure_by(reason, &request.question);
+            let had_failed = request.has_timed_out(peer);
             self.note_failure(id, peer, failure);
             let Some(request) = self.requests.get_mut(&id) else { continue };
             let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
@@ -539,19 +588,61 @@ impl Engine {
         }
     }
 
-    /// Requests to a peer whose messages nobody takes end at once: their replies lie behind those.
-    pub(super) fn fail_paused(&mut self, now: Now, requests: Vec<RequestId>) {
-        for id in requests {
-            self.complete(now, id, None, Err(RequestError::MessageQueueFull));
+    /// A peer is not read any more, as nobody takes its messages: the replies it owes lie behind those, so others are
+    /// asked, and where there is none the request ends at once.
+    pub(super) fn leave_paused(&mut self, now: Now, owed: Vec<RequestId>) {
+        for id in owed {
+            let current = self.requests.get(&id).and_then(|request| request.asked.last());
+            if current.is_some_and(|&(peer, _)| self.is_paused(peer)) {
+                self.ask(now, id);
+            }
+        }
+        self.ask_waiting(now);
+    }
+
+    /// Asks for whoever waits, as a peer has become free, or is gone for ever.
+    pub(super) fn ask_waiting(&mut self, now: Now) {
+        if !self.started {
+            return;
+        }
+        let waiting: Vec<RequestId> = self.waiting.iter().copied().collect();
+        for id in waiting {
+            self.ask(now, id);
         }
     }
 
-    /// Asks for whoever waits, as a peer has become free.
-    pub(super) fn ask_waiting(&mut self, now: Now) {
-        for id in std::mem::take(&mut self.waiting) {
-            self.waiting.insert(id);
-            if self.started {
+    /// Asks for whoever waits for headers, until every peer is asked for some.
+    fn ask_waiting_for_headers(&mut self, now: Now) {
+        let is_free = |session: &Session| !session.paused && session.outstanding.may_take_headers(now);
+        let mut next = self.waiting.first().copied();
+        while let Some(id) = next
+            && self.peers.values().any(|peer| peer.session().is_some_and(is_free))
+        {
+            if self.requests.get(&id).is_some_and(|request| matches!(request.question, Question::Headers(_))) {
                 self.ask(now, id);
+            }
+            next = self.waiting.range((Bound::Excluded(id), Bound::Unbounded)).next().copied();
+        }
+    }
+
+    /// A peer has connected: it takes over from those that do not answer and had nobody behind them.
+    pub(super) fn offer_peer(&mut self, now: Now, peer: PeerId) {
+        let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session()) else { return };
+        let has_one_chance = |request: &OpenRequest| {
+            let may_move = request.attempts_left > 0 && request.may_ask(peer, session);
+            !request.asked.is_empty() && request.attempt_deadline.is_none() && may_move
+        };
+        let mut offered: Vec<RequestId> =
+            self.requests.iter().filter(|(_, request)| has_one_chance(request)).map(|(&id, _)| id).collect();
+        offered.sort_unstable();
+        for id in offered {
+            let Some(request) = self.requests.get_mut(&id) else { continue };
+            if request.asked.last().is_some_and(|&(current, _)| request.has_timed_out(current)) {
+                self.ask(now, id);
+            } else if let Some(deadline) = request.deadline {
+                let left = deadline.saturating_duration_since(now.instant);
+                request.attempt_deadline = Some(now.instant + left / 2);
+                self.set_request_timer(id);
             }
         }
     }
@@ -569,9 +660,12 @@ impl Engine {
         self.requests_cost -= request.cost;
         self.waiting.remove(&id);
         Self::set_timer(&mut self.timers, &mut request.timer, Timer::Request(id), None);
+        let is_headers = matches!(request.question, Question::Headers(_));
+        let mut leaves_headers = false;
         for &(asked, connection) in &request.asked {
             if let Some(session) = self.session_mut(asked, connection) {
                 session.outstanding.end(id, &request.question);
+                leaves_headers |= session.outstanding.gives_up_headers_at().is_some();
             }
         }
         if let Some(peer) = peer {
@@ -586,6 +680,10 @@ impl Engine {
                 took: now.instant.saturating_duration_since(request.since),
             },
         });
+        if leaves_headers && is_headers {
+            // Whoever waits for the same peer learns how long.
+            self.ask_waiting(now);
+        }
     }
 
     /// Whether a block was asked of this peer, also by a request that has ended.
@@ -710,8 +808,7 @@ impl Engine {
             session.outstanding.live.remove(&id);
             self.complete(now, id, Some(peer), Ok(Answer::Headers(headers)));
         }
-        // The peer may be asked for headers again.
-        self.ask_waiting(now);
+        self.ask_waiting_for_headers(now);
         None
     }
 
@@ -801,6 +898,17 @@ impl Engine {
                 assert!(asked, "{id:?} waits for {peer}");
             }
         }
+    }
+}
+
+/// What the end of a connection means to a question that was asked on it.
+fn failure_by(reason: &DisconnectReason, question: &Question) -> AttemptFailure {
+    match (reason, question) {
+        (DisconnectReason::Protocol(ProtocolError::BadMerkleRoot), Question::Block(_))
+        | (DisconnectReason::Protocol(ProtocolError::DisconnectedHeaders), Question::Headers(_)) => {
+            AttemptFailure::WrongAnswer
+        }
+        _ => AttemptFailure::Disconnected,
     }
 }
 

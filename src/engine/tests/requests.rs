@@ -589,3 +589,195 @@ fn a_peer_that_is_disconnected_is_listed_among_the_asked() {
     let Err(RequestError::TimedOut { attempts: list }) = world.result(request) else { panic!("it timed out") };
     assert_eq!(attempts(list), [(peers[0], Disconnected)]);
 }
+
+#[test]
+fn a_request_pinned_to_an_unknown_peer_ends_at_once() {
+    let (mut world, peers) = World::connected(2);
+    let pinned = RequestOptions::new().peer(peers[0]);
+    world.lose(peers[0]);
+    let waits = world.ask_with(Question::Ping, &pinned);
+    assert!(!world.has_ended(waits));
+    world.run(|engine, now| engine.disconnect(now, peers[0]));
+    assert_eq!(world.result(waits), &Err(RequestError::NoPeers));
+    let new = world.ask_with(Question::Ping, &pinned);
+    assert_eq!(world.result(new), &Err(RequestError::NoPeers));
+
+    let pinned = RequestOptions::new().peer(peers[1]);
+    let asked = world.ask_with(Question::Ping, &pinned);
+    world.run(|engine, now| engine.disconnect(now, peers[1]));
+    let Err(RequestError::Failed { attempts: list }) = world.result(asked) else { panic!("its peer is gone") };
+    assert_eq!(attempts(list), [(peers[1], Disconnected)]);
+
+    let mut world = World::new(config());
+    let peer = world.add(&address(1));
+    let queued = world.ask_with(Question::Ping, &RequestOptions::new().peer(peer));
+    world.run(|engine, now| engine.disconnect(now, peer));
+    assert!(!world.has_ended(queued), "nothing ends before the start");
+    world.start();
+    assert_eq!(world.result(queued), &Err(RequestError::NoPeers));
+}
+
+#[test]
+fn a_request_to_a_peer_that_is_paused_goes_to_another() {
+    let (mut world, peers) = World::connected(2);
+    let first = world.ask(Question::Transaction(txid(1)));
+    let second = world.ask(Question::Transaction(txid(2)));
+    world.asked();
+    world.pause(peers[0], true);
+    assert_eq!(world.asked(), [peers[1], peers[1]]);
+    world.say(peers[1], Message::Tx(transaction(1)));
+    assert!(world.result(first).is_ok());
+    // What lay behind the full queue comes after all.
+    world.pause(peers[0], false);
+    assert_eq!(world.say(peers[0], Message::Tx(transaction(2))), None);
+    assert_eq!(world.say(peers[0], Message::Tx(transaction(1))), None);
+    assert!(world.result(second).is_ok());
+}
+
+#[test]
+fn a_request_ends_when_only_paused_peers_could_answer_it() {
+    let (mut world, peers) = World::connected(3);
+    let not_found_elsewhere = world.ask_with(Question::Transaction(txid(1)), &RequestOptions::new().attempts(2));
+    world.pause(peers[0], true);
+    assert!(!world.has_ended(not_found_elsewhere));
+    world.say(peers[1], not_found([1]));
+    assert_eq!(world.result(not_found_elsewhere), &Err(RequestError::MessageQueueFull));
+
+    let lost_elsewhere = world.ask(Question::Transaction(txid(2)));
+    let asked_twice = world.ask(Question::Transaction(txid(3)));
+    world.pass(15 * SECOND);
+    world.pause(peers[1], true);
+    assert!(!world.has_ended(lost_elsewhere) && !world.has_ended(asked_twice));
+    world.lose(peers[2]);
+    assert_eq!(world.result(lost_elsewhere), &Err(RequestError::MessageQueueFull));
+    assert_eq!(world.result(asked_twice), &Err(RequestError::MessageQueueFull));
+}
+
+#[test]
+fn a_request_that_waits_ends_when_every_peer_is_paused() {
+    let (mut world, peers) = World::connected(1);
+    let asked = world.ask(headers(1));
+    let waits = world.ask(headers(2));
+    world.pause(peers[0], true);
+    assert_eq!(world.result(asked), &Err(RequestError::MessageQueueFull));
+    assert_eq!(world.result(waits), &Err(RequestError::MessageQueueFull));
+}
+
+#[test]
+fn a_paused_peer_is_not_blamed_for_its_silence() {
+    let (mut world, peers) = World::connected(2);
+    world.ask(Question::Block(hash(1)));
+    world.pause(peers[0], true);
+    world.pass(30 * SECOND);
+    let failures = |world: &World, peer| {
+        world.engine.peers(world.now).into_iter().find(|info| info.id == peer).map(|info| info.failures)
+    };
+    assert_eq!(failures(&world, peers[0]), Some(0));
+    assert_eq!(failures(&world, peers[1]), Some(1));
+}
+
+#[test]
+fn a_peer_that_connects_late_takes_over_from_a_silent_one() {
+    let mut world = World::new(config());
+    let peers = [1, 2, 3].map(|n| world.add(&address(n)));
+    let queued = world.ask(Question::Block(hash(1)));
+    world.start();
+    world.pass(Duration::ZERO);
+    world.connect(peers[0]);
+    assert_eq!(world.asked(), [peers[0]]);
+    world.pass(SECOND);
+    world.connect(peers[1]);
+    assert_eq!(world.asked(), [], "the first has its share of the time");
+    world.pass(15 * SECOND);
+    assert_eq!(world.asked(), [peers[1]]);
+    world.pass(5 * SECOND);
+    world.connect(peers[2]);
+    world.pass(8 * SECOND);
+    assert_eq!(world.asked(), [peers[2]]);
+    world.pass(SECOND);
+    let Err(RequestError::TimedOut { attempts: list }) = world.result(queued) else { panic!("it timed out") };
+    assert_eq!(attempts(list), peers.map(|peer| (peer, TimedOut)));
+}
+
+#[test]
+fn a_peer_that_connects_after_all_were_silent_is_asked_at_once() {
+    let (mut world, peers) = World::connected(2);
+    let third = world.add(&address(3));
+    world.pass(Duration::ZERO);
+    let request = world.ask(Question::Block(hash(1)));
+    world.pass(15 * SECOND);
+    assert_eq!(world.asked(), peers);
+    world.lose(peers[1]);
+    world.connect(third);
+    assert_eq!(world.asked(), [third]);
+    assert!(!world.has_ended(request));
+}
+
+#[test]
+fn a_wrong_answer_is_blamed_on_the_requests_it_answered() {
+    use crate::proto::ProtocolError;
+    let (mut world, peers) = World::connected(1);
+    world.pass(60 * SECOND);
+    let block = world.ask(Question::Block(hash(1)));
+    let other = world.ask(Question::Transaction(txid(1)));
+    world.lose_for(peers[0], ProtocolError::BadMerkleRoot.into());
+    assert!(matches!(world.result(block), Err(RequestError::Failed { .. })));
+    assert!(!world.has_ended(other), "it was merely lost");
+    assert_eq!(world.engine.peers(world.now)[0].failures, 1, "however long the connection lasted");
+    world.asked();
+    world.reconnect(peers[0]);
+    assert_eq!(world.sent(), [(peers[0], get_transaction(1))]);
+}
+
+#[test]
+fn a_peer_that_never_gave_headers_is_asked_again_after_a_while() {
+    let (mut world, peers) = World::connected(1);
+    let first = world.ask(headers(1));
+    world.pass(10 * SECOND);
+    world.run(|engine, now| engine.cancel(now, first));
+    world.asked();
+    let options = RequestOptions::new().timeout(60 * SECOND);
+    let second = world.ask_with(headers(2), &options);
+    world.pass(19 * SECOND);
+    assert_eq!(world.asked(), []);
+    world.pass(SECOND);
+    assert_eq!(world.asked(), peers);
+    world.say(peers[0], Message::Headers(vec![header_after(hash(2), 1)]));
+    assert!(world.result(second).is_ok());
+}
+
+#[test]
+fn requests_that_wait_for_headers_learn_when_the_peer_is_given_up() {
+    let (mut world, peers) = World::connected(1);
+    let silent = world.ask_with(headers(1), &RequestOptions::new().timeout(5 * SECOND));
+    let options = RequestOptions::new().timeout(60 * SECOND);
+    let waiting = [world.ask_with(headers(2), &options), world.ask_with(headers(3), &options)];
+    world.pass(5 * SECOND);
+    assert!(world.has_ended(silent));
+    assert_eq!(world.asked(), peers);
+    world.pass(25 * SECOND);
+    assert_eq!(world.asked(), peers);
+    world.say(peers[0], Message::Headers(vec![header_after(hash(2), 1)]));
+    world.say(peers[0], Message::Headers(vec![header_after(hash(3), 1)]));
+    assert!(waiting.iter().all(|&request| world.result(request).is_ok()));
+}
+
+#[test]
+fn many_requests_for_headers_wait_without_work() {
+    let (mut world, peers) = World::connected(1);
+    let options = RequestOptions::new();
+    let requests: Vec<_> = (0..20_000)
+        .map(|n| {
+            let stop = header_after(hash(1), n).hash();
+            let question = Question::Headers(GetHeaders::new([]).stop_at(stop));
+            world.engine.submit(world.now, question, &options).expect("there is room for the request")
+        })
+        .collect();
+    let connection = world.connection(peers[0]);
+    for n in 0..20_000 {
+        let reply = Message::Headers(vec![header_after(hash(1), n)]);
+        assert_eq!(world.engine.handle_message(world.now, peers[0], connection, reply), None);
+    }
+    world.settle();
+    assert!(requests.iter().all(|&request| world.result(request).is_ok()));
+}
