@@ -119,7 +119,7 @@ fn blocks_come_as_the_node_stores_them() {
     let large = transactions::spend(funding.take(), LARGE);
     let small = transactions::spend(funding.take(), 500);
     for raw in [&large, &small] {
-        let _ = client.broadcast(raw, 1);
+        drop(client.broadcast(raw, 1));
         wait_until("the transaction in the mempool", PATIENCE, || {
             node.mempool().contains(&transactions::txid(raw))
         });

@@ -94,6 +94,8 @@ struct Open {
     link: Arc<LinkState>,
     readable: bool,
     writable: bool,
+    /// The peer has ended its side; no event comes any more, so reads go on to the end.
+    ended: bool,
     /// The message thread lets its messages come.
     wanted: bool,
     /// The inbound budget has room.
@@ -154,12 +156,8 @@ impl EventLoop {
             for event in &events {
                 if event.token() != WAKER {
                     let id = ConnectionId(event.token().0 as u64);
-                    self.service(
-                        now,
-                        id,
-                        event.is_readable() || event.is_read_closed() || event.is_error(),
-                        event.is_writable(),
-                    );
+                    let ended = event.is_read_closed() || event.is_error();
+                    self.service(now, id, event.is_readable() || ended, event.is_writable(), ended);
                 }
             }
             self.service_unread(now);
@@ -179,7 +177,8 @@ impl EventLoop {
     }
 
     fn until_next_deadline(&self) -> Option<Duration> {
-        if !self.unread.is_empty() {
+        // Reading on while flushing can leave pongs to write.
+        if !self.unread.is_empty() || !self.unwritten.is_empty() {
             return Some(Duration::ZERO);
         }
         let next = self.timers.first().map(|&(at, _)| at);
@@ -289,22 +288,21 @@ impl EventLoop {
         self.shared.tell_message_thread_of(peer, Inbound::Down { connection, peer, reason });
     }
 
-    fn service(&mut self, now: Instant, id: ConnectionId, readable: bool, writable: bool) {
+    fn service(&mut self, now: Instant, id: ConnectionId, readable: bool, writable: bool, ended: bool) {
+        if self.sockets.get(&id).is_some_and(|socket| matches!(socket.stage, Stage::Connecting { .. })) {
+            // The event may tell of the first bytes too, and no other one will.
+            self.finish_connect(now, id);
+        }
         // A spurious event, or one of a socket just closed.
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        match &mut socket.stage {
-            Stage::Dialling { .. } => {}
-            Stage::Connecting { .. } => self.finish_connect(now, id),
-            Stage::Open(open) => {
-                open.readable |= readable;
-                open.writable |= writable;
-                if writable && !std::mem::replace(&mut socket.is_unwritten, true) {
-                    self.unwritten.push(id);
-                }
-                if readable {
-                    self.read_on(now, id);
-                }
-            }
+        let Some(Socket { stage: Stage::Open(open), is_unwritten, .. }) = self.sockets.get_mut(&id) else { return };
+        open.readable |= readable;
+        open.writable |= writable;
+        open.ended |= ended;
+        if writable && !std::mem::replace(is_unwritten, true) {
+            self.unwritten.push(id);
+        }
+        if readable {
+            self.read_on(now, id);
         }
     }
 
@@ -359,6 +357,7 @@ impl EventLoop {
             link: Arc::new(LinkState::new(id)),
             readable: true,
             writable: true,
+            ended: false,
             wanted: true,
             room: true,
             leftover: Vec::new(),
@@ -419,8 +418,8 @@ impl EventLoop {
                 Ok(0) => return Err(DisconnectReason::ClosedByPeer),
                 Ok(n) => {
                     // A short read has emptied the socket, and what comes later has its own event; so the call that
-                    // would only say `WouldBlock` is saved.
-                    open.readable = n == self.buffer.len();
+                    // would only say `WouldBlock` is saved. An end that is there already has had its event.
+                    open.readable = n == self.buffer.len() || open.ended;
                     take_bytes(shared, now, id, peer, open, &self.buffer[..n])?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => open.readable = false,
@@ -559,7 +558,10 @@ impl EventLoop {
         }
         match error {
             Some(reason) => Err(reason),
-            None => Ok(was_choked && open.connection.wants_read() && open.readable),
+            None => {
+                let has_more = open.readable || !open.leftover.is_empty();
+                Ok(was_choked && open.connection.wants_read() && has_more)
+            }
         }
     }
 
@@ -623,6 +625,10 @@ fn take_bytes(
             take_event(shared, id, peer, open, event);
         }
         result?;
+        let unused = open.connection.take_unused_room();
+        if unused > 0 {
+            shared.resume(shared.inbound_budget.release(id, 0, unused));
+        }
         if open.connection.wants_room().is_none() {
             break;
         }

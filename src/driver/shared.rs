@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     /// The other ends of the queues, until the start.
     ends: Mutex<Option<Ends>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Those of the threads that have not ended.
+    alive: AtomicUsize,
     /// Resolver and dialler threads under way.
     hooks: AtomicUsize,
 }
@@ -123,6 +125,7 @@ impl Shared {
             ready_changed: Condvar::new(),
             ends: Mutex::new(Some(Ends { outbound: outbound_end, inbound: inbound_ends })),
             threads: Mutex::default(),
+            alive: AtomicUsize::new(0),
             hooks: AtomicUsize::new(0),
             config,
         })
@@ -171,13 +174,20 @@ impl Shared {
         run: impl FnOnce(&Arc<Self>) + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
         let shared = self.clone();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        self.alive.fetch_add(1, Ordering::AcqRel);
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&shared)));
             if result.is_err() {
                 log::error!(target: "conduit::driver", "a thread of the conduit panicked, which is a bug in it");
                 shared.end_everything(true, None);
             }
-        })
+            shared.alive.fetch_sub(1, Ordering::AcqRel);
+            shared.close_queues_if_idle();
+        });
+        if spawned.is_err() {
+            self.alive.fetch_sub(1, Ordering::AcqRel);
+        }
+        spawned
     }
 
     /// Enters the engine, then does what it says.
@@ -569,16 +579,28 @@ impl Shared {
     /// Ends everything and joins every thread of ours; `flush` lets what is queued leave first, for at most so long.
     pub(crate) fn shut_down(self: &Arc<Self>, flush: Option<Duration>) {
         self.end_everything(false, flush.and_then(super::deadline_after));
-        let threads = std::mem::take(&mut *self.threads.lock());
+        let mut threads = self.threads.lock();
         let this = std::thread::current().id();
-        for thread in threads {
-            // A waker of the caller's may run on a thread of ours, which cannot wait for its own end.
-            if thread.thread().id() != this {
-                // It caught its own panic, and told of it.
-                drop(thread.join());
-            }
+        if threads.iter().any(|thread| thread.thread().id() == this) {
+            // A waker of the caller's runs on a thread of ours, and the others cannot end before it. They close the
+            // queues when they do.
+            return;
         }
-        // Only now is nothing under way to the queues any more.
+        let others = std::mem::take(&mut *threads);
+        // Not to hold up a waker that comes here while we wait.
+        drop(threads);
+        for thread in others {
+            // It caught its own panic, and told of it.
+            drop(thread.join());
+        }
+        self.close_queues_if_idle();
+    }
+
+    /// Ends the messages and the events behind the last thread: before, something may still be under way to them.
+    fn close_queues_if_idle(&self) {
+        if self.alive.load(Ordering::Acquire) > 0 {
+            return;
+        }
         let mut core = self.core.lock();
         core.writers = Arc::default();
         for ring in core.rings.drain(..).filter_map(|ring| ring.upgrade()) {

@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     handshake_deadline: Instant,
     keepalive: Keepalive,
     got_protoconf: bool,
+    /// Room granted to payloads that ended here, so that no batch carries it.
+    unused_room: usize,
 }
 
 /// What a connection has to tell.
@@ -106,6 +108,7 @@ impl Connection {
             handshake_deadline: now + settings.handshake_timeout,
             keepalive: Keepalive::new(now, settings.ping_interval, settings.ping_timeout),
             got_protoconf: false,
+            unused_room: 0,
             settings,
         };
         if link == Link::Outbound {
@@ -212,12 +215,18 @@ impl Connection {
         }
     }
 
+    /// Takes the room of payloads that ended here, to be given back; zero most of the time.
+    pub(crate) fn take_unused_room(&mut self) -> usize {
+        std::mem::take(&mut self.unused_room)
+    }
+
     /// Bytes of granted room that no batch carries yet.
     pub(crate) fn reserved(&self) -> usize {
-        match &self.payload {
+        let gathering = match &self.payload {
             Payload::Gather { reserved, .. } => *reserved,
             _ => 0,
-        }
+        };
+        gathering + self.unused_room
     }
 
     /// Tells that reading stops or goes on by our own choice, so that deadlines that judge the peer stand still.
@@ -308,15 +317,19 @@ impl Connection {
     }
 
     fn end(&mut self, now: Instant, unix: i64) -> Result<(), ProtocolError> {
-        if let Payload::Gather { header, bytes, reserved } = std::mem::replace(&mut self.payload, Payload::None)
-            && !self.handle_control(now, unix, &header, &bytes)?
-        {
-            if reserved == 0 {
-                self.batch.push(&header, &bytes, 0);
-            } else {
-                self.flush_batch();
-                self.events.push_back(Event::Frames(FrameBatch::of_one(&header, bytes, reserved)));
-            }
+        let ended = std::mem::replace(&mut self.payload, Payload::None);
+        let Payload::Gather { header, bytes, reserved } = ended else { return Ok(()) };
+        // Until a batch takes it over; an error, too, leaves it to whoever ends the connection.
+        self.unused_room += reserved;
+        if self.handle_control(now, unix, &header, &bytes)? {
+            return Ok(());
+        }
+        if reserved == 0 {
+            self.batch.push(&header, &bytes, 0);
+        } else {
+            self.unused_room -= reserved;
+            self.flush_batch();
+            self.events.push_back(Event::Frames(FrameBatch::of_one(&header, bytes, reserved)));
         }
         Ok(())
     }

@@ -124,7 +124,8 @@ impl Budget {
         let mut state = self.state.lock();
         let Some(account) = state.accounts.get_mut(&connection) else { return true };
         account.used += n;
-        account.starved = account.used >= self.share;
+        // Once starved it stays so until it is resumed, or nobody would resume it.
+        account.starved |= account.used >= self.share;
         !account.starved
     }
 
@@ -238,6 +239,16 @@ mod tests {
         assert_eq!(budget.release(A, 60, 0), []);
         assert_eq!(budget.release(A, 10, 0), [A]);
         assert_eq!(budget.release(A, 50, 0), []);
+    }
+
+    #[test]
+    fn a_connection_once_stopped_is_resumed_whatever_was_charged_meanwhile() {
+        let budget = budget();
+        assert!(!budget.charge(A, 120));
+        assert_eq!(budget.release(A, 30, 0), []);
+        assert!(!budget.charge(A, 5), "it is not resumed yet");
+        assert_eq!(budget.release(A, 45, 0), [A]);
+        assert!(budget.charge(A, 5));
     }
 
     #[test]
