@@ -3,6 +3,9 @@
 //! The peer here is made by hand of the public wire and message layers, so nothing of the library's own connections is
 //! between the test and the node.
 
+#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
+#![expect(clippy::disallowed_methods, reason = "tests over sockets take time")]
+
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -554,13 +557,13 @@ fn blocks_of_a_peer_are_asked_for_checked_and_announced() {
 
 #[test]
 fn joined_nodes_share_transactions_and_blocks() {
-    let nodes = [start(2_600), start(5), start(0)];
+    let nodes = [start(2_050), start(5), start(0)];
     nodes[0].join(&nodes[1]).unwrap();
     nodes[2].join(&nodes[1]).unwrap();
     assert_eq!(nodes[0].join(&nodes[0]).unwrap_err().kind(), ErrorKind::InvalidInput);
     for node in &nodes {
-        assert!(node.wait_for_height(2_600, PATIENCE));
-        assert_eq!(node.block_hash(2_600), nodes[0].block_hash(2_600));
+        assert!(node.wait_for_height(2_050, PATIENCE));
+        assert_eq!(node.block_hash(2_050), nodes[0].block_hash(2_050));
         assert_eq!(node.connections(), 0, "joined nodes are no peers under test");
     }
     for (i, from) in nodes.iter().enumerate() {
@@ -568,7 +571,7 @@ fn joined_nodes_share_transactions_and_blocks() {
         assert!(from.submit(payment.clone()));
         assert!(nodes.iter().all(|node| node.wait_for_transaction(payment.txid(), PATIENCE)));
         from.mine(3);
-        let height = 2_600 + 3 * (i as u32 + 1);
+        let height = 2_050 + 3 * (i as u32 + 1);
         for node in &nodes {
             assert!(node.wait_for_height(height, PATIENCE));
             assert_eq!(node.block_hash(height), from.block_hash(height));
@@ -579,28 +582,46 @@ fn joined_nodes_share_transactions_and_blocks() {
     nodes[1].drop_connections();
     assert_eq!(nodes[1].send(&Message::Ping { nonce: 1 }), 0);
     nodes[1].mine(1);
-    assert!(nodes.iter().all(|node| node.wait_for_height(2_610, PATIENCE)));
+    assert!(nodes.iter().all(|node| node.wait_for_height(2_060, PATIENCE)));
     // Side branches travel as well once they are longer.
-    nodes[2].mine_branch(2_605, 6);
-    assert!(nodes.iter().all(|node| node.wait_for_height(2_611, PATIENCE)));
+    nodes[2].mine_branch(2_055, 6);
+    assert!(nodes.iter().all(|node| node.wait_for_height(2_061, PATIENCE)));
 }
 
 #[test]
 fn a_block_of_many_megabytes_goes_out_whole_and_crosses_a_link() {
     let (node, other) = (start(1), start(1));
     node.join(&other).unwrap();
-    let transactions: Vec<_> = (0..60).map(|n| transaction(n, 500_000)).collect();
+    let transactions: Vec<_> = (0..30).map(|n| transaction(n, 500_000)).collect();
     let mut peer = Peer::connect(&node);
     let hash = node.mine_with(transactions.iter().chain(&transactions[..1]).cloned().collect());
     assert_eq!(peer.recv(), Message::Inv(vec![Inventory::block(hash)]));
     peer.send(&getdata([Inventory::block(hash), Inventory::block(hash)]));
     for _ in 0..2 {
         let Message::Block(block) = peer.recv() else { panic!("no block") };
-        assert_eq!((block.hash(), block.transaction_count()), (hash, 61));
+        assert_eq!((block.hash(), block.transaction_count()), (hash, 31));
         assert_eq!(block.check_merkle_root(), Ok(()));
     }
     assert!(other.wait_for_height(2, PATIENCE));
     assert_eq!(other.block(2), node.block(2));
+}
+
+#[test]
+fn two_nodes_that_send_each_other_large_blocks_do_not_wait_for_each_other() {
+    let (one, two) = (start(1), start(1));
+    let large = |from: u64| (from..from + 10).map(|n| transaction(n, 1_000_000)).collect::<Vec<_>>();
+    for n in 0..4 {
+        one.mine_with(large(n * 10));
+    }
+    two.mine_branch(0, 2);
+    for n in 10..13 {
+        two.mine_with(large(n * 10));
+    }
+    two.join(&one).unwrap();
+    // Both fetch the other's branch; neither is longer, so a block more decides.
+    two.mine(1);
+    assert!(one.wait_for_height(6, 3 * PATIENCE));
+    assert_eq!(one.block_hash(6), two.block_hash(6));
 }
 
 #[test]

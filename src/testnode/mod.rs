@@ -281,12 +281,7 @@ impl TestNode {
     /// reader, and memory stays bounded.
     pub fn send(&self, message: &Message) -> usize {
         let frame = message.to_frame(self.node.magic);
-        let sent = self.node.lines(false).into_iter().filter(|line| {
-            let sent = line.send_frame(frame.clone());
-            line.flush();
-            sent
-        });
-        sent.count()
+        self.node.lines(false).into_iter().filter(|line| line.send(frame.clone())).count()
     }
 
     /// Sends bytes as they are to all peers, between two messages; waits and counts as [`send`](Self::send) does.

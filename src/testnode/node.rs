@@ -218,13 +218,11 @@ impl Node {
             return;
         }
         let lines = self.lines(true);
-        let messages: Vec<_> = {
-            let world = self.world.lock();
-            lines.iter().map(|line| world.announcement(line, joined, tip)).collect()
-        };
-        for (line, message) in lines.iter().zip(&messages) {
-            line.send_now(message);
-        }
+        let world = self.world.lock();
+        // Decided and queued in one go, or a header could overtake the one before it.
+        lines.iter().for_each(|line| world.queue_announcement(line, joined, tip));
+        drop(world);
+        lines.iter().for_each(|line| line.flush());
     }
 
     /// Takes note of blocks that were added one after the other; announces those that joined the active chain.
@@ -328,20 +326,23 @@ impl World {
         None
     }
 
-    fn announcement(&self, line: &Line, joined: &[BlockHash], tip: &BlockHash) -> Message {
+    fn queue_announcement(&self, line: &Line, joined: &[BlockHash], tip: &BlockHash) {
         let mut state = line.state();
-        let peer = &mut state.peer;
+        if state.closed {
+            return;
+        }
         let headers: Vec<_> = joined.iter().filter_map(|hash| self.chain.header(hash)).collect();
+        let best = &state.peer.best;
         let knows_parent = headers.first().is_some_and(|first| {
-            self.chain.is_active(&peer.best)
-                && self.chain.height_of(&peer.best) >= self.chain.height_of(&first.previous)
+            self.chain.is_active(best) && self.chain.height_of(best) >= self.chain.height_of(&first.previous)
         });
-        if peer.headers && headers.len() <= MAX_ANNOUNCED_HEADERS && knows_parent {
-            peer.best = *tip;
+        let message = if state.peer.headers && headers.len() <= MAX_ANNOUNCED_HEADERS && knows_parent {
+            state.peer.best = *tip;
             Message::Headers(headers)
         } else {
             Message::Inv(vec![Inventory::block(*tip)])
-        }
+        };
+        state.proto.send(now(), message.to_frame(line.magic));
     }
 }
 

@@ -38,7 +38,13 @@ pub(super) struct Session {
     in_wanted: HashSet<BlockHash>,
     /// Blocks it was asked for.
     requested: HashSet<BlockHash>,
-    /// It announced blocks while others were still to come: it is asked for headers once they are here.
+    /// When it was asked for headers that did not come yet.
+    headers_asked: Option<Instant>,
+    /// It answers when asked for headers, so one question at a time is enough.
+    has_headers: bool,
+    /// How many times in a row its headers began with one that does not connect.
+    unconnected: u32,
+    /// It announced blocks while headers or blocks were still to come: it is asked again once they are here.
     has_more: bool,
     /// Transactions taken from the bytes at hand, still to be announced to others.
     news: Vec<News>,
@@ -69,6 +75,9 @@ impl Session {
             wanted: VecDeque::new(),
             in_wanted: HashSet::new(),
             requested: HashSet::new(),
+            headers_asked: None,
+            has_headers: false,
+            unconnected: 0,
             has_more: false,
             news: Vec::new(),
         }
@@ -90,15 +99,15 @@ impl Session {
         // The dialling side's version waits to go.
         self.line.flush();
         let mut buffer = vec![0; READ_LEN];
-        let mut set: Option<Instant> = None;
+        let mut timeout = Duration::MAX;
         loop {
             self.wait_until_reading()?;
             let due = self.line.state().proto.poll_timeout();
-            if due != set {
-                set = due;
-                // A deadline that passed while the node is silent must not make it spin.
-                let left = due.map(|due| due.saturating_duration_since(now()).max(Duration::from_millis(100)));
-                self.line.stream().set_read_timeout(left)?;
+            let left = due.map_or(IDLE, |due| due.saturating_duration_since(now()).clamp(SHORTEST_WAIT, IDLE));
+            // Deadlines move with every byte; setting it anew each time would cost more than an answer.
+            if left < timeout / 2 {
+                timeout = left;
+                self.line.stream().set_read_timeout(Some(timeout))?;
             }
             match self.line.stream().read(&mut buffer) {
                 Ok(0) => return Err(End::Closed),
@@ -108,9 +117,7 @@ impl Session {
                     self.take(&buffer[..n])?;
                 }
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        set = None;
-                    }
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => timeout = Duration::MAX,
                     io::ErrorKind::Interrupted => {}
                     _ => return Err(error.into()),
                 },
@@ -208,7 +215,7 @@ impl Session {
 
     fn event(&mut self, event: Event) -> Result<(), End> {
         match event {
-            Event::Established(version) => self.begin(&version),
+            Event::Established(version) => return self.begin(&version),
             Event::Frames(batch) => return self.frames(batch),
             Event::Limits(limits) => {
                 let ours = 4 * u64::from(self.node.config.max_recv_payload_length);
@@ -221,14 +228,12 @@ impl Session {
         Ok(())
     }
 
-    fn begin(&mut self, version: &Version) {
+    fn begin(&mut self, version: &Version) -> Result<(), End> {
         self.established = true;
         // First here: who sees the connection counted may announce to it.
         self.line.state().peer.established = true;
         self.node.established(&self.line);
-        if version.services.contains(Services::NETWORK) {
-            self.ask_headers(BlockHash::ZERO);
-        }
+        if version.services.contains(Services::NETWORK) { self.ask_headers(BlockHash::ZERO) } else { Ok(()) }
     }
 
     fn ping(&mut self, payload: &[u8]) -> Result<(), End> {
@@ -290,8 +295,10 @@ impl Session {
         // Told that there is nothing behind the tip, the peer is known to have the tip.
         let best = headers.last().map_or(world.chain.tip(), BlockHeader::hash);
         drop(world);
+        self.send(&Message::Headers(headers))?;
+        // Only now: the next block may be announced by its header alone, which must not overtake these.
         self.line.state().peer.best = best;
-        self.send(&Message::Headers(headers))
+        Ok(())
     }
 
     fn answer_data(&mut self, items: &[Inventory]) -> Result<(), End> {
@@ -310,7 +317,7 @@ impl Session {
                     let hash = BlockHash::from_wire(item.hash);
                     let frame = self.node.world.lock().chain.frame(&hash).cloned();
                     if let Some(frame) = frame.filter(|_| item.kind != InventoryKind::FilteredBlock)
-                        && !self.line.send_frame(frame)
+                        && !self.line.answer(frame)
                     {
                         return Err(End::Closed);
                     }
@@ -382,10 +389,13 @@ impl Session {
             }
         }
         drop(world);
-        if self.requested.is_empty() {
-            blocks.into_iter().for_each(|hash| self.ask_headers(hash));
-        } else {
-            self.has_more |= !blocks.is_empty();
+        for hash in blocks {
+            let waiting = self.headers_asked.is_some_and(|since| now < since + HEADERS_TIMEOUT);
+            if self.has_headers && (waiting || !self.requested.is_empty()) {
+                self.has_more = true;
+            } else {
+                self.ask_headers(hash)?;
+            }
         }
         let limit = self.line.state().peer.inventory_limit;
         wanted.chunks(limit).try_for_each(|items| self.send(&Message::GetData(items.to_vec())))
@@ -430,16 +440,22 @@ impl Session {
     }
 
     fn headers(&mut self, headers: &[BlockHeader]) -> Result<(), End> {
-        let Some(first) = headers.first() else { return Ok(()) };
+        self.headers_asked = None;
+        self.has_headers = true;
+        let Some(first) = headers.first() else { return self.ask_blocks() };
         let world = self.node.world.lock();
         let connects = |hash: &BlockHash| {
             world.chain.contains(hash) || self.in_wanted.contains(hash) || self.requested.contains(hash)
         };
         if !connects(&first.previous) {
             drop(world);
-            self.ask_headers(BlockHash::ZERO);
-            return Ok(());
+            self.unconnected += 1;
+            if self.unconnected.is_multiple_of(MAX_UNCONNECTED) {
+                self.punish(20, "headers of another chain")?;
+            }
+            return self.ask_headers(BlockHash::ZERO);
         }
+        self.unconnected = 0;
         let mut unknown = Vec::new();
         let mut previous = first.previous;
         for header in headers {
@@ -465,6 +481,7 @@ impl Session {
         if headers.len() == MAX_HEADERS {
             let mut request = GetHeaders::new(vec![previous]);
             request.locator.extend(locator);
+            self.headers_asked = Some(now());
             self.send(&Message::GetHeaders(request))?;
         }
         Ok(())
@@ -484,9 +501,10 @@ impl Session {
     }
 
     /// Asks for the headers behind our best one.
-    fn ask_headers(&mut self, stop: BlockHash) {
+    fn ask_headers(&mut self, stop: BlockHash) -> Result<(), End> {
+        self.headers_asked = Some(now());
         let locator = self.node.world.lock().chain.locator();
-        self.line.send_now(&Message::GetHeaders(GetHeaders::new(locator).stop_at(stop)));
+        self.send(&Message::GetHeaders(GetHeaders::new(locator).stop_at(stop)))
     }
 
     /// Asks for blocks whose headers came, a few at a time.
@@ -502,7 +520,7 @@ impl Session {
             }
         }
         if self.requested.is_empty() && std::mem::take(&mut self.has_more) {
-            self.ask_headers(BlockHash::ZERO);
+            self.ask_headers(BlockHash::ZERO)?;
         }
         if items.is_empty() { Ok(()) } else { self.send(&Message::GetData(items)) }
     }
@@ -535,7 +553,7 @@ impl Session {
     }
 
     fn send(&mut self, message: &Message) -> Result<(), End> {
-        if self.line.send(message) { Ok(()) } else { Err(End::Closed) }
+        if self.line.answer(message.to_frame(self.line.magic)) { Ok(()) } else { Err(End::Closed) }
     }
 }
 
@@ -568,6 +586,10 @@ impl From<io::Error> for End {
     }
 }
 
+/// The longest wait for bytes when nothing is due.
+const IDLE: Duration = Duration::from_secs(60 * 60);
+/// The shortest one, so that a deadline which passed in silence makes nobody spin.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const READ_LEN: usize = 128 * 1_024;
 /// A header and a nonce.
 const PING_FRAME_LEN: usize = FrameHeader::BASIC_LEN + 8;
@@ -577,6 +599,10 @@ const MAX_ADDRESSES: usize = 1_000;
 const MAX_BLOCKS_IN_FLIGHT: usize = 16;
 /// A transaction that was not delivered for so long is asked of whoever announces it next.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// `MAX_UNCONNECTING_HEADERS` of the node.
+const MAX_UNCONNECTED: u32 = 10;
+/// Headers that did not come for so long will not come.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// `-banscore` of the node.
 const MAX_SCORE: u32 = 100;
 const FINISH_LIMIT: Duration = Duration::from_secs(1);
