@@ -240,6 +240,8 @@ impl BroadcastState {
 
     pub(crate) fn apply(&self, receipt: Receipt) {
         self.change(|report| match report.peers.iter_mut().find(|peer| peer.peer == receipt.peer) {
+            // Receipts are applied without the engine's lock, so the peer's answer can overtake our own `inv`.
+            Some(_) if receipt.state == ReceiptState::Announced => {}
             // A reject or an announcement is the last word; a peer that asks again does not take it back.
             Some(known) if known.state.is_final() && !receipt.state.is_final() => {}
             Some(known) => known.state = receipt.state,
@@ -314,6 +316,11 @@ mod tests {
         let expected = Verdict::Rejected { by: 1, code: RejectCode::Invalid, reason };
         // Asking again does not take a reject back.
         assert_eq!(verdict(&[(1, rejected()), (1, ReceiptState::Requested)]), expected);
+    }
+
+    #[test]
+    fn what_a_peer_did_is_not_taken_back_by_the_announcement_it_overtook() {
+        assert_eq!(verdict(&[(1, ReceiptState::Sent), (1, ReceiptState::Announced)]), Verdict::Sent { to: 1 });
     }
 
     #[test]

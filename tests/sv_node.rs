@@ -119,10 +119,11 @@ fn blocks_come_as_the_node_stores_them() {
     let large = transactions::spend(funding.take(), LARGE);
     let small = transactions::spend(funding.take(), 500);
     for raw in [&large, &small] {
-        drop(client.broadcast(raw, 1));
+        let broadcast = client.broadcast(raw, 1);
         wait_until("the transaction in the mempool", PATIENCE, || {
             node.mempool().contains(&transactions::txid(raw))
         });
+        assert_eq!(broadcast.report().verdict(), Verdict::Sent { to: 1 });
     }
     let large_block = hashes(&node.generate(1))[0];
     let height = node.best_height();
@@ -375,6 +376,8 @@ fn a_peer_that_closes_over_a_transaction_is_dialled_again() {
     client.expect_connected();
     let headers = GetHeaders::new(vec![Network::Regtest.genesis()]);
     assert_eq!(client.conduit.send_request(headers).unwrap().len() as u64, node.best_height());
+    let received = &sole_peer(&node)["bytesrecv_per_msg"];
+    assert!(received["getheaders"].is_number() && received["inv"].is_null(), "{received}");
     client.conduit.shutdown();
     let complaints = node.misbehaviour_lines();
     let is_expected = |line: &String| line.contains("(0 -> 100)") && line.contains("bad-txns-in-belowout");
