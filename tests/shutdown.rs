@@ -74,7 +74,7 @@ fn every_wait_ends_at_once_and_no_thread_is_left() {
     let began = Instant::now();
     conduit.shutdown();
     assert!(began.elapsed() < AT_ONCE);
-    assert_eq!(own_process::conduit_threads(), Vec::<String>::new(), "threads left");
+    no_thread_is_left();
     assert_eq!(sending.result_within(AT_ONCE), Err(SendFailure::Shutdown));
     assert_eq!(sending_for.result_within(AT_ONCE), Err(SendFailure::Shutdown));
     let shutdown = (Err(RecvError), Err(TryRecvError::Shutdown), Err(TryRecvError::Shutdown));
@@ -121,8 +121,9 @@ fn nothing_is_left_of_a_hundred_conduits() {
             2 => conduit.shutdown_after_flush(PATIENCE),
             _ => drop(conduit),
         }
-        assert_eq!(own_process::conduit_threads(), Vec::<String>::new(), "threads left in round {round}");
+        no_thread_is_left();
     }
+    assert!(node.wait_for_connections(0, PATIENCE));
     let sockets = std::fs::read_dir("/proc/self/fd").unwrap().count();
     assert!(sockets < 50, "{sockets} file descriptors left");
 }
@@ -183,7 +184,7 @@ fn many_threads_can_shut_down_at_once() {
             })
             .collect();
         calls.into_iter().for_each(|call| call.result_within(AT_ONCE));
-        assert_eq!(own_process::conduit_threads(), Vec::<String>::new());
+        no_thread_is_left();
         everything_says_shutdown(&conduit, id);
     }
 }
@@ -216,7 +217,7 @@ fn a_waker_on_our_own_thread_can_shut_down() {
         }
         let name = woken.recv_timeout(PATIENCE).expect("the waker shuts down and returns");
         assert!(name.starts_with("conduit-"), "{name}");
-        waits::until("no thread is left", || own_process::conduit_threads().is_empty());
+        no_thread_is_left();
         waits::call(move || messages.count()).result();
         let events = waits::call(move || std::iter::from_fn(|| events.recv().ok()).collect::<Vec<_>>()).result();
         let reason = DisconnectReason::Shutdown;
@@ -244,7 +245,7 @@ fn the_last_handle_can_be_dropped_by_a_waker() {
         let Message::Ping { nonce } = raw.expect(Command::PING) else { unreachable!() };
         raw.send(&Message::Pong { nonce });
         woken.recv_timeout(PATIENCE).expect("the drop returns");
-        waits::until("no thread is left", || own_process::conduit_threads().is_empty());
+        no_thread_is_left();
         waits::call(move || messages.count()).result();
     }
 }
@@ -261,7 +262,7 @@ fn the_last_handle_dropped_shuts_down() {
     drop(conduit);
     assert!(clone.send_request(Ping).is_ok());
     drop(clone);
-    assert_eq!(own_process::conduit_threads(), Vec::<String>::new());
+    no_thread_is_left();
     assert!(node.wait_for_connections(0, PATIENCE));
     waits::call(move || messages.count()).result_within(AT_ONCE);
     waits::call(move || std::iter::from_fn(|| events.recv().ok()).count()).result_within(AT_ONCE);
@@ -441,6 +442,12 @@ fn peers_at_ipv6_addresses_are_peers() {
     let conduit = connected(config(), &node);
     assert_eq!(conduit.send_request(GetData::block(node.block_hash(1).unwrap())).ok(), node.block(1));
     assert_eq!(conduit.peers()[0].address, node.address().into());
+}
+
+/// The system still lists a thread for a moment when it has been joined.
+#[track_caller]
+fn no_thread_is_left() {
+    waits::until("no thread is left", || own_process::conduit_threads().is_empty());
 }
 
 /// What a conduit that is shut down says to everything.
