@@ -2,9 +2,8 @@
 //!
 //! Layer 4. Section 4 of the wire specification: there are no request ids, so replies are told by their content.
 
-#[cfg(test)]
-use std::collections::BTreeSet;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
@@ -48,24 +47,32 @@ pub(super) struct OpenRequest {
 
 /// What one connected peer was asked, by what its answers will hold.
 ///
-/// An entry whose request has ended stays as `None`, so that the late answer is not taken for news.
+/// What a request asked stays when it has ended, so that the late answer is not taken for news.
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
-    transactions: HashMap<Txid, VecDeque<Option<RequestId>>>,
-    blocks: HashMap<BlockHash, VecDeque<Option<RequestId>>>,
+    transactions: HashMap<Txid, VecDeque<Asked>>,
+    blocks: HashMap<BlockHash, VecDeque<Asked>>,
     pings: HashMap<u64, (RequestId, Instant)>,
     headers: Option<HeadersInFlight>,
-    addresses: Vec<RequestId>,
-    /// Requests that have not ended.
+    addresses: BTreeSet<RequestId>,
+    /// The requests that have not ended, and how many answers each is owed.
     live: HashMap<RequestId, usize>,
+    /// Always how many transactions, blocks and pings are owed to requests that have ended.
     ended: usize,
+    next_order: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    request: RequestId,
+    /// Greater for what was asked later.
+    order: u64,
 }
 
 /// Two overlapping replies to `getheaders` could not be told apart, so one is in flight at a time.
 #[derive(Debug)]
 struct HeadersInFlight {
-    /// `None` once its request has ended.
-    request: Option<RequestId>,
+    request: RequestId,
     question: GetHeaders,
     since: Instant,
 }
@@ -128,7 +135,10 @@ impl Outstanding {
             Message::Tx(tx) => self.transactions.contains_key(&tx.txid()),
             Message::Headers(headers) => self.headers.as_ref().is_some_and(|h| h.is_answered_by(headers)),
             Message::NotFound(items) => {
-                items.iter().all(|item| item.txid().is_some_and(|txid| self.transactions.contains_key(&txid)))
+                // One that is named twice might be owed once.
+                let mut seen = HashSet::new();
+                let mut expects = |txid: Txid| self.transactions.contains_key(&txid) && seen.insert(txid);
+                items.iter().all(|item| item.txid().is_some_and(&mut expects))
             }
             Message::Pong { nonce } => self.pings.contains_key(nonce),
             _ => false,
@@ -142,75 +152,112 @@ impl Outstanding {
     /// When a reply that nobody waits for any more need not be reckoned with.
     fn gives_up_headers_at(&self) -> Option<Instant> {
         let in_flight = self.headers.as_ref()?;
+        let has_ended = !self.live.contains_key(&in_flight.request);
         // A node in initial block download never answers; it is asked again after a while.
-        in_flight.request.is_none().then(|| in_flight.since + HEADERS_PATIENCE)
+        has_ended.then(|| in_flight.since + HEADERS_PATIENCE)
     }
 
-    fn expect_transaction(&mut self, txid: Txid, request: RequestId) {
-        self.transactions.entry(txid).or_default().push_back(Some(request));
+    fn ask_transaction(&mut self, txid: Txid, request: RequestId) {
+        let asked = self.note_asked(request);
+        self.transactions.entry(txid).or_default().push_back(asked);
+    }
+
+    fn ask_block(&mut self, hash: BlockHash, request: RequestId) {
+        let asked = self.note_asked(request);
+        self.blocks.entry(hash).or_default().push_back(asked);
+    }
+
+    fn ask_ping(&mut self, nonce: u64, request: RequestId, now: Now) {
+        self.note_asked(request);
+        self.pings.insert(nonce, (request, now.instant));
+    }
+
+    fn ask_headers(&mut self, question: GetHeaders, request: RequestId, now: Now) {
+        self.note_asked(request);
+        self.headers = Some(HeadersInFlight { request, question, since: now.instant });
+    }
+
+    fn ask_addresses(&mut self, request: RequestId) {
+        self.note_asked(request);
+        self.addresses.insert(request);
+    }
+
+    fn note_asked(&mut self, request: RequestId) -> Asked {
         *self.live.entry(request).or_default() += 1;
+        self.next_order += 1;
+        Asked { request, order: self.next_order }
     }
 
-    /// Takes the oldest request that waits for this transaction; `None` if none ever did.
+    /// Takes the oldest entry for a transaction; `None` if there is none, else the request if it has not ended.
     fn take_transaction(&mut self, txid: &Txid) -> Option<Option<RequestId>> {
         // Looked up on the way of every transaction, so the empty map is worth a look of its own.
         if self.transactions.is_empty() {
             return None;
         }
-        let taken = take_oldest(&mut self.transactions, txid)?;
-        self.note_taken(taken);
-        Some(taken)
+        let asked = take_oldest(&mut self.transactions, txid)?;
+        Some(self.note_answered(asked.request))
+    }
+
+    /// Takes the entry of the transaction asked first.
+    fn take_first_transaction(&mut self) -> Option<Option<RequestId>> {
+        let first = self.transactions.iter().min_by_key(|(_, asked)| asked.front().map(|asked| asked.order));
+        let txid = *first?.0;
+        self.take_transaction(&txid)
     }
 
     fn take_block(&mut self, hash: &BlockHash) -> Option<Option<RequestId>> {
-        let taken = take_oldest(&mut self.blocks, hash)?;
-        self.note_taken(taken);
-        Some(taken)
+        let asked = take_oldest(&mut self.blocks, hash)?;
+        Some(self.note_answered(asked.request))
     }
 
-    fn note_taken(&mut self, taken: Option<RequestId>) {
-        match taken {
-            None => self.ended -= 1,
-            Some(request) => {
-                if let Some(count) = self.live.get_mut(&request) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.live.remove(&request);
-                    }
-                }
-            }
+    fn take_ping(&mut self, nonce: u64) -> Option<(Option<RequestId>, Instant)> {
+        let (request, sent_at) = self.pings.remove(&nonce)?;
+        Some((self.note_answered(request), sent_at))
+    }
+
+    fn take_headers(&mut self, headers: &[BlockHeader]) -> Option<Option<RequestId>> {
+        let in_flight = self.headers.take_if(|in_flight| in_flight.is_answered_by(headers))?;
+        Some(self.live.remove(&in_flight.request).map(|_| in_flight.request))
+    }
+
+    fn take_addresses(&mut self) -> BTreeSet<RequestId> {
+        let requests = std::mem::take(&mut self.addresses);
+        for request in &requests {
+            self.live.remove(request);
         }
+        requests
+    }
+
+    fn note_answered(&mut self, request: RequestId) -> Option<RequestId> {
+        let Some(owed) = self.live.get_mut(&request) else {
+            self.ended -= 1;
+            return None;
+        };
+        *owed -= 1;
+        if *owed == 0 {
+            self.live.remove(&request);
+        }
+        Some(request)
     }
 
     /// Notes that a request has ended; its late answers will be taken without being told to anybody.
-    fn end(&mut self, request: RequestId, question: &Question) {
-        if self.live.remove(&request).is_none() {
+    fn end(&mut self, request: RequestId) {
+        let Some(owed) = self.live.remove(&request) else { return };
+        let is_headers = self.headers.as_ref().is_some_and(|in_flight| in_flight.request == request);
+        if is_headers || self.addresses.remove(&request) {
             return;
         }
-        let mut ended = 0;
-        match question {
-            Question::Transaction(txid) => ended += end_in(&mut self.transactions, txid, request),
-            Question::Transactions(txids) => {
-                for txid in txids {
-                    ended += end_in(&mut self.transactions, txid, request);
-                }
-            }
-            Question::Block(hash) => ended += end_in(&mut self.blocks, hash, request),
-            Question::Headers(_) => {
-                if let Some(in_flight) = &mut self.headers
-                    && in_flight.request == Some(request)
-                {
-                    in_flight.request = None;
-                }
-            }
-            Question::Addresses => self.addresses.retain(|&id| id != request),
-            Question::Ping => self.pings.retain(|_, (id, _)| *id != request),
-        }
-        self.ended += ended;
+        self.ended += owed;
         if self.ended > MAX_ENDED {
             // A peer that never answers must not make us remember for ever what it was asked.
+            let live = &self.live;
+            let keep_live = |requests: &mut VecDeque<Asked>| {
+                requests.retain(|asked| live.contains_key(&asked.request));
+                !requests.is_empty()
+            };
             self.transactions.retain(|_, requests| keep_live(requests));
             self.blocks.retain(|_, requests| keep_live(requests));
+            self.pings.retain(|_, (request, _)| live.contains_key(request));
             self.ended = 0;
         }
     }
@@ -219,55 +266,33 @@ impl Outstanding {
 #[cfg(test)]
 impl Outstanding {
     fn check(&self) {
-        let mut live: HashMap<RequestId, usize> = HashMap::new();
-        let mut ended = 0;
-        for entry in self.transactions.values().chain(self.blocks.values()).flatten() {
-            match entry {
-                Some(id) => *live.entry(*id).or_default() += 1,
-                None => ended += 1,
+        let queues = || self.transactions.values().chain(self.blocks.values());
+        assert!(queues().all(|requests| !requests.is_empty()));
+        let (mut owed, mut ended) = (HashMap::new(), 0);
+        for id in queues().flatten().map(|asked| asked.request).chain(self.pings.values().map(|ping| ping.0)) {
+            if self.live.contains_key(&id) {
+                *owed.entry(id).or_default() += 1;
+            } else {
+                ended += 1;
             }
         }
-        assert!(self.transactions.values().chain(self.blocks.values()).all(|requests| !requests.is_empty()));
-        let headers = self.headers.iter().filter_map(|headers| headers.request);
-        for id in headers.chain(self.addresses.iter().copied()).chain(self.pings.values().map(|ping| ping.0)) {
-            *live.entry(id).or_default() += 1;
+        let headers = self.headers.iter().map(|in_flight| in_flight.request);
+        for id in headers.filter(|id| self.live.contains_key(id)).chain(self.addresses.iter().copied()) {
+            *owed.entry(id).or_default() += 1;
         }
-        assert_eq!(self.live, live);
+        assert_eq!(self.live, owed);
         assert_eq!(self.ended, ended);
         assert!(ended <= MAX_ENDED);
     }
 }
 
-fn keep_live(requests: &mut VecDeque<Option<RequestId>>) -> bool {
-    requests.retain(Option::is_some);
-    !requests.is_empty()
-}
-
-fn take_oldest<K: std::hash::Hash + Eq>(
-    map: &mut HashMap<K, VecDeque<Option<RequestId>>>,
-    key: &K,
-) -> Option<Option<RequestId>> {
+fn take_oldest<K: Hash + Eq>(map: &mut HashMap<K, VecDeque<Asked>>, key: &K) -> Option<Asked> {
     let requests = map.get_mut(key)?;
     let taken = requests.pop_front();
     if requests.is_empty() {
         map.remove(key);
     }
     taken
-}
-
-fn end_in<K: std::hash::Hash + Eq>(
-    map: &mut HashMap<K, VecDeque<Option<RequestId>>>,
-    key: &K,
-    request: RequestId,
-) -> usize {
-    let entry = map.get_mut(key).and_then(|requests| requests.iter_mut().find(|entry| **entry == Some(request)));
-    match entry {
-        Some(entry) => {
-            *entry = None;
-            1
-        }
-        None => 0,
-    }
 }
 
 impl Engine {
@@ -398,36 +423,32 @@ impl Engine {
         let outstanding = &mut session.outstanding;
         let message = match &request.question {
             Question::Transaction(txid) => {
-                outstanding.expect_transaction(*txid, id);
+                outstanding.ask_transaction(*txid, id);
                 Some(Message::GetData(vec![Inventory::transaction(*txid)]))
             }
             Question::Transactions(txids) => {
-                let missing: Vec<Txid> =
-                    txids.iter().copied().filter(|txid| !request.found.contains_key(txid)).collect();
-                missing.iter().for_each(|&txid| outstanding.expect_transaction(txid, id));
-                let items = missing.iter().map(|&txid| Inventory::transaction(txid)).collect();
-                Some(Message::GetData(items))
+                let missing = txids.iter().copied().filter(|txid| !request.found.contains_key(txid));
+                let ask = |txid| {
+                    outstanding.ask_transaction(txid, id);
+                    Inventory::transaction(txid)
+                };
+                Some(Message::GetData(missing.map(ask).collect()))
             }
             Question::Block(hash) => {
-                outstanding.blocks.entry(*hash).or_default().push_back(Some(id));
-                outstanding.live.insert(id, 1);
+                outstanding.ask_block(*hash, id);
                 Some(Message::GetData(vec![Inventory::block(*hash)]))
             }
             Question::Headers(question) => {
-                outstanding.headers =
-                    Some(HeadersInFlight { request: Some(id), question: question.clone(), since: now.instant });
-                outstanding.live.insert(id, 1);
+                outstanding.ask_headers(question.clone(), id, now);
                 Some(Message::GetHeaders(question.clone()))
             }
             Question::Addresses => {
-                outstanding.addresses.push(id);
-                outstanding.live.insert(id, 1);
+                outstanding.ask_addresses(id);
                 // A node answers the first one only (trap of section 2.14).
                 (!std::mem::replace(&mut session.asked_addresses, true)).then_some(Message::GetAddr)
             }
             Question::Ping => {
-                outstanding.pings.insert(nonce, (id, now.instant));
-                outstanding.live.insert(id, 1);
+                outstanding.ask_ping(nonce, id, now);
                 Some(Message::Ping { nonce })
             }
         };
@@ -664,7 +685,7 @@ impl Engine {
         let mut leaves_headers = false;
         for &(asked, connection) in &request.asked {
             if let Some(session) = self.session_mut(asked, connection) {
-                session.outstanding.end(id, &request.question);
+                session.outstanding.end(id);
                 leaves_headers |= session.outstanding.gives_up_headers_at().is_some();
             }
         }
@@ -800,12 +821,8 @@ impl Engine {
         headers: Vec<BlockHeader>,
     ) -> Option<Vec<BlockHeader>> {
         let Some(session) = self.session_mut(peer, connection) else { return Some(headers) };
-        let is_answer = |in_flight: &mut HeadersInFlight| in_flight.is_answered_by(&headers);
-        let Some(in_flight) = session.outstanding.headers.take_if(is_answer) else {
-            return Some(headers);
-        };
-        if let Some(id) = in_flight.request {
-            session.outstanding.live.remove(&id);
+        let Some(request) = session.outstanding.take_headers(&headers) else { return Some(headers) };
+        if let Some(id) = request {
             self.complete(now, id, Some(peer), Ok(Answer::Headers(headers)));
         }
         self.ask_waiting_for_headers(now);
@@ -825,11 +842,8 @@ impl Engine {
             return false;
         }
         session.addresses = addresses.to_vec();
-        let requests = std::mem::take(&mut session.outstanding.addresses);
+        let requests = session.outstanding.take_addresses();
         for &id in &requests {
-            if let Some(session) = self.session_mut(peer, connection) {
-                session.outstanding.live.remove(&id);
-            }
             self.complete(now, id, Some(peer), Ok(Answer::Addresses(addresses.to_vec())));
         }
         !requests.is_empty()
@@ -838,10 +852,11 @@ impl Engine {
     /// Takes the pong to a caller's ping; false if it is nobody's.
     pub(super) fn answer_ping(&mut self, now: Now, peer: PeerId, connection: ConnectionId, nonce: u64) -> bool {
         let Some(session) = self.session_mut(peer, connection) else { return false };
-        let Some((id, sent_at)) = session.outstanding.pings.remove(&nonce) else { return false };
-        session.outstanding.live.remove(&id);
-        let round_trip = now.instant.saturating_duration_since(sent_at);
-        self.complete(now, id, Some(peer), Ok(Answer::RoundTrip(round_trip)));
+        let Some((request, sent_at)) = session.outstanding.take_ping(nonce) else { return false };
+        if let Some(id) = request {
+            let round_trip = now.instant.saturating_duration_since(sent_at);
+            self.complete(now, id, Some(peer), Ok(Answer::RoundTrip(round_trip)));
+        }
         true
     }
 
@@ -859,11 +874,7 @@ impl Engine {
         let taken = match block {
             Some(hash) => session.outstanding.take_block(&hash),
             // The id of a transaction is not in its first bytes; nodes answer in the order asked.
-            None => {
-                let oldest = session.outstanding.transactions.iter().min_by_key(|(_, requests)| requests.front());
-                let txid = oldest.map(|(&txid, _)| txid);
-                txid.and_then(|txid| session.outstanding.take_transaction(&txid))
-            }
+            None => session.outstanding.take_first_transaction(),
         };
         if let Some(Some(id)) = taken {
             self.complete(now, id, Some(peer), Err(RequestError::TooLarge { length, limit }));

@@ -766,7 +766,7 @@ fn requests_that_wait_for_headers_learn_when_the_peer_is_given_up() {
 fn many_requests_for_headers_wait_without_work() {
     let (mut world, peers) = World::connected(1);
     let options = RequestOptions::new();
-    let requests: Vec<_> = (0..20_000)
+    let requests: Vec<_> = (0..5_000)
         .map(|n| {
             let stop = header_after(hash(1), n).hash();
             let question = Question::Headers(GetHeaders::new([]).stop_at(stop));
@@ -774,10 +774,67 @@ fn many_requests_for_headers_wait_without_work() {
         })
         .collect();
     let connection = world.connection(peers[0]);
-    for n in 0..20_000 {
+    for n in 0..5_000 {
         let reply = Message::Headers(vec![header_after(hash(1), n)]);
         assert_eq!(world.engine.handle_message(world.now, peers[0], connection, reply), None);
     }
     world.settle();
     assert!(requests.iter().all(|&request| world.result(request).is_ok()));
+}
+
+#[test]
+fn a_late_pong_is_no_news() {
+    let (mut world, peers) = World::connected(1);
+    let request = world.ask_with(Question::Ping, &RequestOptions::new().timeout(SECOND));
+    let sent = world.sent();
+    let [(_, Message::Ping { nonce })] = sent[..] else { panic!("not a ping: {sent:?}") };
+    world.pass(SECOND);
+    assert!(world.has_ended(request));
+    let pong = Message::Pong { nonce };
+    assert_eq!(world.say(peers[0], pong.clone()), None);
+    assert_eq!(world.say(peers[0], pong.clone()), Some(pong));
+}
+
+#[test]
+fn a_notfound_that_names_one_twice_answers_one() {
+    let (mut world, peers) = World::connected(1);
+    world.ask(Question::Transaction(txid(1)));
+    assert_eq!(world.say(peers[0], not_found([1, 1])), Some(not_found([1])));
+}
+
+#[test]
+fn a_transaction_over_the_threshold_is_the_one_asked_first() {
+    let (mut world, peers) = World::connected(1);
+    let ended = world.ask(Question::Transaction(txid(1)));
+    world.run(|engine, now| engine.cancel(now, ended));
+    let first = world.ask(Question::Transaction(txid(2)));
+    let last = world.ask(transactions([3, 4, 5]));
+    let connection = world.connection(peers[0]);
+    let oversized = |world: &mut World| {
+        world.run(|engine, now| {
+            engine.handle_oversized(now, peers[0], connection, crate::wire::Command::TX, 1 << 40, &[]);
+        });
+    };
+    oversized(&mut world);
+    assert!(!world.has_ended(first), "it was that of the request that has ended");
+    oversized(&mut world);
+    assert!(matches!(world.result(first), Err(RequestError::TooLarge { .. })));
+    world.say(peers[0], Message::Tx(transaction(3)));
+    oversized(&mut world);
+    assert!(matches!(world.result(last), Err(RequestError::TooLarge { .. })));
+    assert_eq!(world.say(peers[0], Message::Tx(transaction(5))), None, "it was asked for too");
+    let never_came = Message::Tx(transaction(4));
+    assert_eq!(world.say(peers[0], never_came.clone()), Some(never_came));
+}
+
+#[test]
+fn many_requests_end_without_a_search_for_each() {
+    let (mut world, _) = World::connected(1);
+    let options = RequestOptions::new();
+    for n in 0..40_000 {
+        let question = if n % 2 == 0 { Question::Ping } else { Question::Addresses };
+        world.engine.submit(world.now, question, &options).expect("there is room for the request");
+    }
+    world.run(|engine, now| engine.fail_all(now, &RequestError::Shutdown));
+    assert_eq!(world.outcomes.len(), 40_000);
 }
