@@ -134,7 +134,10 @@ impl Conduit {
         self.shared().shut_down(None);
     }
 
-    /// Ends the conduit when everything queued for connected peers has left, or the time is over.
+    /// Ends the conduit when connected peers have taken everything queued for them, or the time is over.
+    ///
+    /// A peer has taken everything when it closes its side in turn; one that does not makes this wait for the whole
+    /// time. What peers still send is thrown away.
     pub fn shutdown_after_flush(&self, timeout: Duration) {
         self.shared().shut_down(Some(timeout));
     }

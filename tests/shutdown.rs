@@ -269,6 +269,24 @@ fn the_last_handle_dropped_shuts_down() {
 }
 
 #[test]
+fn a_flush_delivers_everything_queued_to_a_slow_reader() {
+    let (conduit, id, mut raw, _listener) = raw_scene(config().outbound_share(8 * MIB));
+    let sent: Vec<_> = (0..100).map(|n| Message::Tx(transaction(n, 60_000))).collect();
+    for message in &sent {
+        conduit.send(id, message.clone()).unwrap();
+    }
+    let ending = waits::call(move || conduit.shutdown_after_flush(PATIENCE));
+    // The reader has his say as well, though nobody listens any more.
+    for message in sent {
+        assert_eq!(raw.expect(Command::TX), message);
+        raw.send(&Message::Ping { nonce: 1 });
+    }
+    raw.wait_until_closed();
+    drop(raw);
+    ending.result_within(AT_ONCE);
+}
+
+#[test]
 fn a_flush_to_whoever_does_not_read_ends_in_time() {
     let (conduit, id, raw, _listener) = raw_scene(config().outbound_share(64 * 1_024).outbound_pool(0));
     fill_the_way_out(&conduit, id);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -106,6 +106,8 @@ struct Open {
     paused_at: Option<Instant>,
     /// Charges of commands done with, given back with the next bytes sent.
     spent: usize,
+    /// Everything has left and our side is ended; the peer has yet to end his.
+    finished: bool,
 }
 
 impl Open {
@@ -163,8 +165,11 @@ impl EventLoop {
             self.service_unread(now);
             self.fire_deadlines(now);
             self.flush(now);
-            if self.flush_until.is_some_and(|until| now >= until || self.has_nothing_to_send()) {
-                break;
+            if let Some(until) = self.flush_until {
+                self.finish_sent();
+                if now >= until || self.sockets.is_empty() {
+                    break;
+                }
             }
         }
         let open: Vec<_> = self.sockets.keys().copied().collect();
@@ -224,6 +229,7 @@ impl EventLoop {
             Command::Shutdown { flush_until } => {
                 let at_once = self.flush_until.is_some() || flush_until.is_none();
                 self.flush_until = if at_once { Some(now) } else { flush_until };
+                self.unread.extend(self.sockets.keys());
             }
         }
     }
@@ -363,6 +369,7 @@ impl EventLoop {
             leftover: Vec::new(),
             paused_at: None,
             spent: 0,
+            finished: false,
         };
         let stage = Stage::Open(Box::new(open));
         self.sockets.insert(id, Socket { peer, address, stage, timer: None, is_unread: false, is_unwritten: true });
@@ -391,9 +398,8 @@ impl EventLoop {
     }
 
     fn try_read(&mut self, now: Instant, id: ConnectionId) -> Result<(), DisconnectReason> {
-        // No new work while we flush.
         if self.flush_until.is_some() {
-            return Ok(());
+            return self.try_discard(id);
         }
         let Some(Socket { stage: Stage::Open(open), peer, is_unread, .. }) = self.sockets.get_mut(&id) else {
             return Ok(());
@@ -426,6 +432,31 @@ impl EventLoop {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(DisconnectReason::Io { kind: error.kind() }),
             }
+        }
+        Ok(())
+    }
+
+    /// Reads and drops what comes while we flush. Bytes left unread would make the system reset the connection at its
+    /// end, and drop what is still on its way to the peer.
+    fn try_discard(&mut self, id: ConnectionId) -> Result<(), DisconnectReason> {
+        let Some(Socket { stage: Stage::Open(open), is_unread, .. }) = self.sockets.get_mut(&id) else {
+            return Ok(());
+        };
+        let closed = |reason| Err(if open.finished { DisconnectReason::Shutdown } else { reason });
+        for _ in 0..READS_PER_TURN {
+            if !open.readable {
+                return Ok(());
+            }
+            match open.stream.read(&mut self.buffer) {
+                Ok(0) => return closed(DisconnectReason::ClosedByPeer),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => open.readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return closed(DisconnectReason::Io { kind: error.kind() }),
+            }
+        }
+        if !std::mem::replace(is_unread, true) {
+            self.unread.push(id);
         }
         Ok(())
     }
@@ -469,6 +500,8 @@ impl EventLoop {
                     Ok(())
                 }
             }
+            // The flush has a deadline of its own, and we do not look at what would meet the others.
+            Some(Stage::Open(_)) if self.flush_until.is_some() => Ok(()),
             Some(Stage::Open(open)) => {
                 if open.paused_at.is_some_and(|since| now >= since + pause_limit) {
                     return Err(DisconnectReason::PausedTooLong);
@@ -480,6 +513,9 @@ impl EventLoop {
 
     /// Sets a socket's timer if its next deadline is earlier than that; one too early does no harm.
     fn rearm(&mut self, id: ConnectionId) {
+        if self.flush_until.is_some() {
+            return;
+        }
         let pause_limit = self.shared.config.pause_limit;
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let next = match &socket.stage {
@@ -565,12 +601,26 @@ impl EventLoop {
         }
     }
 
-    fn has_nothing_to_send(&self) -> bool {
-        // What the handshake holds back may still leave; peers that are not connected yet get nothing any more.
-        self.sockets.values().all(|socket| match &socket.stage {
-            Stage::Open(open) => open.connection.pending_bytes() == 0 && open.connection.queued_bytes() == 0,
-            _ => true,
-        })
+    /// Ends our side of every connection that has nothing more to send; the peer ends his when he has taken it all.
+    fn finish_sent(&mut self) {
+        let mut idle = Vec::new();
+        for (&id, socket) in &mut self.sockets {
+            match &mut socket.stage {
+                Stage::Open(open) if open.connection.is_established() => {
+                    let is_sent = open.connection.pending_bytes() == 0;
+                    if is_sent && !open.finished {
+                        open.finished = true;
+                        // An error says that the peer is gone, which the next read finds out.
+                        drop(open.stream.shutdown(Shutdown::Write));
+                    }
+                }
+                // Whoever is not connected yet gets nothing any more.
+                _ => idle.push(id),
+            }
+        }
+        for id in idle {
+            self.close(id, DisconnectReason::Shutdown);
+        }
     }
 
     /// Ends a connection, whatever its stage, and tells its message thread why.

@@ -181,6 +181,7 @@ impl Connection {
     }
 
     /// Bytes queued by [`send`](Self::send) that have not left, also while the handshake holds them back.
+    #[cfg(feature = "testnode")]
     pub(crate) fn queued_bytes(&self) -> usize {
         self.outbox.normal_bytes()
     }

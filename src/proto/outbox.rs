@@ -107,6 +107,7 @@ impl Outbox {
     }
 
     /// All normal bytes not yet sent, also those held back by the handshake.
+    #[cfg(any(test, feature = "testnode"))]
     pub(crate) fn normal_bytes(&self) -> usize {
         self.normal_bytes
     }
