@@ -5,7 +5,7 @@
 
 #[cfg(test)]
 use std::collections::BTreeSet;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use super::{Action, Engine, Now, Served, Timer};
@@ -37,6 +37,35 @@ pub(super) struct Broadcast {
     told: HashSet<PeerId>,
     requested: HashSet<PeerId>,
     timer: Option<Instant>,
+}
+
+/// The transactions a peer asked for and was not sent yet, each once.
+#[derive(Debug, Default)]
+pub(super) struct ToServe {
+    queue: VecDeque<Txid>,
+    /// Always the members of `queue`.
+    queued: HashSet<Txid>,
+}
+
+impl ToServe {
+    /// Puts a transaction at the end; false if it waits already.
+    fn push(&mut self, txid: Txid) -> bool {
+        let is_new = self.queued.insert(txid);
+        if is_new {
+            self.queue.push_back(txid);
+        }
+        is_new
+    }
+
+    fn front(&self) -> Option<Txid> {
+        self.queue.front().copied()
+    }
+
+    fn pop(&mut self) {
+        if let Some(txid) = self.queue.pop_front() {
+            self.queued.remove(&txid);
+        }
+    }
 }
 
 impl Engine {
@@ -120,21 +149,15 @@ impl Engine {
         if self.broadcasts.is_empty() {
             return items;
         }
-        let mut unclaimed = Vec::new();
-        let mut served = Vec::new();
-        for item in items {
-            match item.txid() {
-                Some(txid) if item.kind == InventoryKind::Transaction && self.broadcasts.contains_key(&txid) => {
-                    served.push(txid);
-                }
-                _ => unclaimed.push(item),
-            }
-        }
+        let is_held = |item: &Inventory| {
+            item.kind == InventoryKind::Transaction
+                && item.txid().is_some_and(|id| self.broadcasts.contains_key(&id))
+        };
+        let (held, unclaimed): (Vec<_>, Vec<_>) = items.into_iter().partition(is_held);
         let Some(session) = self.session_mut(peer, connection) else { return unclaimed };
         // A peer that asks for the same again and again is sent it once at a time.
-        let queued: HashSet<Txid> = session.to_serve.iter().copied().collect();
-        served.retain(|txid| !queued.contains(txid));
-        session.to_serve.extend(&served);
+        let mut served: Vec<Txid> = held.iter().filter_map(Inventory::txid).collect();
+        served.retain(|&txid| session.to_serve.push(txid));
         for &txid in &served {
             let Some(broadcast) = self.broadcasts.get_mut(&txid) else { continue };
             broadcast.requested.insert(peer);
@@ -152,11 +175,11 @@ impl Engine {
         loop {
             let session = self.peers.get_mut(&peer)?.session_mut()?;
             let connection = session.connection;
-            let txid = *session.to_serve.front()?;
+            let txid = session.to_serve.front()?;
             match self.broadcasts.get(&txid) {
                 Some(broadcast) => return Some(Served { connection, frame: broadcast.frame.clone() }),
                 // It was over before its turn came.
-                None => drop(session.to_serve.pop_front()),
+                None => session.to_serve.pop(),
             }
         }
     }
@@ -164,7 +187,8 @@ impl Engine {
     /// Notes that what `next_to_serve` gave was sent.
     pub(crate) fn mark_served(&mut self, peer: PeerId) {
         let Some(session) = self.peers.get_mut(&peer).and_then(|peer| peer.session_mut()) else { return };
-        let Some(txid) = session.to_serve.pop_front() else { return };
+        let Some(txid) = session.to_serve.front() else { return };
+        session.to_serve.pop();
         if let Some(broadcast) = self.broadcasts.get(&txid) {
             let id = broadcast.id;
             self.receipt(id, peer, ReceiptState::Sent);
@@ -222,6 +246,10 @@ impl Engine {
         let bytes: usize = self.broadcasts.values().map(|broadcast| broadcast.frame.len()).sum();
         assert_eq!(self.broadcast_bytes, bytes);
         assert!(bytes <= self.config.broadcast_bytes);
+        for session in self.peers.values().filter_map(|peer| peer.session()) {
+            let ToServe { queue, queued } = &session.to_serve;
+            assert!(queue.len() == queued.len() && queue.iter().all(|txid| queued.contains(txid)));
+        }
         for (&txid, broadcast) in &self.broadcasts {
             assert!(broadcast.told.len() <= broadcast.nodes, "{txid} was told to too many");
             timers.insert((broadcast.timer.expect("every broadcast ends"), Timer::Broadcast(txid)));

@@ -4,10 +4,11 @@
 
 #[cfg(test)]
 use std::collections::BTreeSet;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::broadcast::ToServe;
 use super::request::Outstanding;
 use super::{Action, Engine, LONGEST, Now, Timer};
 use crate::config::Config;
@@ -16,7 +17,6 @@ use crate::message::{TimestampedAddress, Version};
 use crate::peer::{ConnectionId, Host, PeerAddress, PeerId, PeerInfo, PeerState};
 use crate::proto::{Link, PeerLimits};
 use crate::queue::events::Event;
-use crate::wire::Txid;
 
 /// A peer, connected or not.
 #[derive(Debug)]
@@ -57,8 +57,7 @@ pub(super) struct Session {
     /// We do not read it, because nobody takes its messages.
     pub(super) paused: bool,
     pub(super) outstanding: Outstanding,
-    /// Transactions it asked for and was not sent yet.
-    pub(super) to_serve: VecDeque<Txid>,
+    pub(super) to_serve: ToServe,
     /// The addresses it sent last.
     pub(super) addresses: Vec<TimestampedAddress>,
     pub(super) asked_addresses: bool,
@@ -347,7 +346,7 @@ impl Engine {
             since: now.instant,
             paused: false,
             outstanding: Outstanding::default(),
-            to_serve: VecDeque::new(),
+            to_serve: ToServe::default(),
             addresses: Vec::new(),
             asked_addresses: false,
         }));

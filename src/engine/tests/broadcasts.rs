@@ -182,3 +182,29 @@ fn the_bytes_of_all_broadcasts_are_bounded() {
     world.pass(100 * SECOND);
     world.broadcast(3, 1);
 }
+
+#[test]
+fn one_getdata_that_names_a_transaction_twice_is_served_once() {
+    let (mut world, peers) = World::connected(1);
+    world.broadcast(1, 1);
+    world.receipts();
+    let item = Inventory::transaction(txid(1));
+    assert_eq!(world.say(peers[0], Message::GetData(vec![item; 1_000])), None);
+    assert_eq!(world.serve(peers[0], 9), 1);
+    assert_eq!(world.receipts(), [(peers[0], Requested), (peers[0], Sent)]);
+}
+
+#[test]
+fn many_transactions_are_asked_for_one_by_one_without_a_search() {
+    let (mut world, peers) = World::connected(1);
+    let transactions: Vec<_> = (0..50_000).map(transaction).collect();
+    for transaction in &transactions {
+        world.engine.broadcast(world.now, transaction, 1).expect("there is room for the transaction");
+    }
+    let connection = world.connection(peers[0]);
+    for transaction in &transactions {
+        let message = Message::GetData(vec![Inventory::transaction(transaction.txid())]);
+        assert_eq!(world.engine.handle_message(world.now, peers[0], connection, message), None);
+    }
+    assert_eq!(world.serve(peers[0], usize::MAX), 50_000);
+}
