@@ -5,7 +5,7 @@
 
 #[cfg(test)]
 use std::collections::BTreeSet;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use super::{Action, Engine, Now, Served, Timer};
@@ -80,7 +80,7 @@ impl Engine {
         if let Some(broadcast) = self.broadcasts.get_mut(&txid) {
             broadcast.nodes = broadcast.nodes.max(nodes);
             let id = broadcast.id;
-            self.tell_peers(txid);
+            self.tell_best_peers(txid);
             return Ok(id);
         }
         let magic = self.config.network.magic();
@@ -95,48 +95,81 @@ impl Engine {
         let over_at = now.instant + self.config.broadcast_lifetime;
         Self::set_timer(&mut self.timers, &mut broadcast.timer, Timer::Broadcast(txid), Some(over_at));
         self.broadcasts.insert(txid, broadcast);
-        self.tell_peers(txid);
+        self.tell_best_peers(txid);
         Ok(id)
     }
 
     /// Announces to the best peers until enough were told.
-    fn tell_peers(&mut self, txid: Txid) {
-        for peer in self.best_peers() {
-            self.tell_peer(txid, peer);
+    fn tell_best_peers(&mut self, txid: Txid) {
+        let Some(broadcast) = self.broadcasts.get(&txid) else { return };
+        let wanted = broadcast.nodes.saturating_sub(broadcast.told.len());
+        for peer in self.best_peers(wanted, |peer| !broadcast.told.contains(&peer)) {
+            if self.note_told(txid, peer) {
+                self.announce(peer, &[txid]);
+            }
         }
     }
 
     /// A peer has connected: it is told what too few others were.
     pub(super) fn tell_new_peer(&mut self, peer: PeerId) {
-        let txids: Vec<Txid> = self.broadcasts.keys().copied().collect();
-        for txid in txids {
-            self.tell_peer(txid, peer);
-        }
+        let too_few = self.oldest_first(|broadcast| broadcast.told.len() < broadcast.nodes);
+        let told: Vec<Txid> = too_few.into_iter().filter(|&txid| self.note_told(txid, peer)).collect();
+        self.announce(peer, &told);
     }
 
-    fn tell_peer(&mut self, txid: Txid, peer: PeerId) {
-        let Some(connection) = self.connection_of(peer) else { return };
-        let Some(broadcast) = self.broadcasts.get_mut(&txid) else { return };
-        if broadcast.told.len() >= broadcast.nodes || !broadcast.told.insert(peer) {
-            return;
-        }
-        let id = broadcast.id;
-        let message = Message::Inv(vec![Inventory::transaction(txid)]);
-        self.actions.push_back(Action::Send { connection, message });
-        self.receipt(id, peer, ReceiptState::Announced);
-    }
-
-    /// A peer is lost: what it did not ask for yet may be told to another, or to itself when it is back.
-    pub(super) fn lose_broadcast_peer(&mut self, peer: PeerId) {
-        let mut untold = Vec::new();
-        for (&txid, broadcast) in &mut self.broadcasts {
-            if !broadcast.requested.contains(&peer) && broadcast.told.remove(&peer) {
-                untold.push(txid);
+    /// A peer is lost: what it was not sent yet may be told to another, or to itself when it is back.
+    pub(super) fn lose_broadcast_peer(&mut self, peer: PeerId, unsent: &ToServe) {
+        for txid in &unsent.queue {
+            if let Some(broadcast) = self.broadcasts.get_mut(txid) {
+                broadcast.requested.remove(&peer);
             }
         }
-        for txid in untold {
-            self.tell_peers(txid);
+        let untold =
+            self.oldest_first(|broadcast| broadcast.told.contains(&peer) && !broadcast.requested.contains(&peer));
+        if untold.is_empty() {
+            return;
         }
+        let others = self.best_peers(usize::MAX, |_| true);
+        let mut told: HashMap<PeerId, Vec<Txid>> = HashMap::new();
+        for txid in untold {
+            if let Some(broadcast) = self.broadcasts.get_mut(&txid) {
+                broadcast.told.remove(&peer);
+            }
+            if let Some(&other) = others.iter().find(|&&other| self.note_told(txid, other)) {
+                told.entry(other).or_default().push(txid);
+            }
+        }
+        for peer in others {
+            self.announce(peer, told.get(&peer).map_or(&[], Vec::as_slice));
+        }
+    }
+
+    /// Broadcasts in the order in which they began, as later ones may spend from earlier ones.
+    fn oldest_first(&self, which: impl Fn(&Broadcast) -> bool) -> Vec<Txid> {
+        let chosen = self.broadcasts.iter().filter(|(_, broadcast)| which(broadcast));
+        let mut chosen: Vec<_> = chosen.map(|(&txid, broadcast)| (broadcast.id, txid)).collect();
+        chosen.sort_unstable();
+        chosen.into_iter().map(|(_, txid)| txid).collect()
+    }
+
+    /// Notes that a peer is told; false if it was, or enough others were.
+    fn note_told(&mut self, txid: Txid, peer: PeerId) -> bool {
+        let Some(broadcast) = self.broadcasts.get_mut(&txid) else { return false };
+        let is_new = broadcast.told.len() < broadcast.nodes && broadcast.told.insert(peer);
+        if is_new {
+            let id = broadcast.id;
+            self.receipt(id, peer, ReceiptState::Announced);
+        }
+        is_new
+    }
+
+    fn announce(&mut self, peer: PeerId, txids: &[Txid]) {
+        let Some(connection) = self.connection_of(peer) else { return };
+        let announcements = txids.chunks(MAX_ANNOUNCED).map(|txids| {
+            let items = txids.iter().copied().map(Inventory::transaction).collect();
+            Action::Send { connection, message: Message::Inv(items) }
+        });
+        self.actions.extend(announcements);
     }
 
     /// Queues the transactions a peer asks for; gives back what is not held.
@@ -238,7 +271,7 @@ impl Engine {
     pub(crate) fn listeners(&self, txid: &Txid) -> usize {
         let Some(broadcast) = self.broadcasts.get(txid) else { return 0 };
         let listens = |id: &PeerId| !broadcast.told.contains(id) && !broadcast.requested.contains(id);
-        self.best_peers().iter().filter(|id| listens(id)).count()
+        self.peers.iter().filter(|(id, peer)| peer.is_read() && listens(id)).count()
     }
 
     #[cfg(test)]
@@ -256,3 +289,6 @@ impl Engine {
         }
     }
 }
+
+/// Transactions announced by one `inv`: some 36 kB.
+const MAX_ANNOUNCED: usize = 1_000;

@@ -78,6 +78,11 @@ impl Peer {
         }
     }
 
+    /// Whether it is connected and its messages are taken.
+    pub(super) fn is_read(&self) -> bool {
+        self.session().is_some_and(|session| !session.paused)
+    }
+
     fn connection(&self) -> Option<ConnectionId> {
         match &self.state {
             State::Waiting => None,
@@ -381,7 +386,7 @@ impl Engine {
         Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         if let Some(session) = session {
             self.ready -= 1;
-            self.lose_broadcast_peer(id);
+            self.lose_broadcast_peer(id, &session.to_serve);
             self.move_requests(now, id, session.outstanding.requests(), &reason);
         }
         // Last, as the requests it leaves name it among those they asked.
@@ -458,15 +463,20 @@ impl Engine {
             .map(|(&id, _)| id)
     }
 
-    /// Ready peers whose messages are taken, best first.
-    pub(super) fn best_peers(&self) -> Vec<PeerId> {
-        let mut ranked: Vec<(PeerId, f64)> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.session().is_some_and(|session| !session.paused))
-            .map(|(&id, peer)| (id, self.rank(id, peer)))
-            .collect();
-        ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
+    /// The best so many of the peers that pass a test and are read, best first.
+    pub(super) fn best_peers(&self, most: usize, may_choose: impl Fn(PeerId) -> bool) -> Vec<PeerId> {
+        if most == 0 {
+            return Vec::new();
+        }
+        let chosen = self.peers.iter().filter(|&(&id, peer)| peer.is_read() && may_choose(id));
+        let mut ranked: Vec<(PeerId, f64)> = chosen.map(|(&id, peer)| (id, self.rank(id, peer))).collect();
+        let order = |a: &(PeerId, f64), b: &(PeerId, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));
+        if most < ranked.len() {
+            // Sorting a thousand peers for each transaction would be most of its work.
+            ranked.select_nth_unstable_by(most - 1, order);
+            ranked.truncate(most);
+        }
+        ranked.sort_unstable_by(order);
         ranked.into_iter().map(|(id, _)| id).collect()
     }
 

@@ -208,3 +208,55 @@ fn many_transactions_are_asked_for_one_by_one_without_a_search() {
     }
     assert_eq!(world.serve(peers[0], usize::MAX), 50_000);
 }
+
+#[test]
+fn a_peer_lost_before_it_was_sent_what_it_asked_is_replaced() {
+    let (mut world, peers) = World::connected(2);
+    for n in 1..=3 {
+        world.broadcast(n, 1);
+    }
+    world.say(peers[0], Message::GetData([1, 2].map(|n| Inventory::transaction(txid(n))).to_vec()));
+    assert_eq!(world.serve(peers[0], 1), 1);
+    world.sent();
+    world.lose(peers[0]);
+    assert_eq!(world.sent(), [(peers[1], announcement([2, 3]))], "the first was sent");
+}
+
+#[test]
+fn a_new_peer_is_told_what_too_few_were() {
+    let mut world = World::new(config());
+    let peers = [1, 2].map(|n| world.add(&address(n)));
+    world.start();
+    world.pass(Duration::ZERO);
+    world.broadcast(1, 1);
+    world.broadcast(2, 2);
+    assert_eq!(world.sent(), []);
+    world.connect(peers[0]);
+    let told = |world: &mut World| {
+        let items = world.sent().into_iter().flat_map(|(_, message)| match message {
+            Message::Inv(items) => items,
+            other => panic!("not an announcement: {other:?}"),
+        });
+        items.filter_map(|item| item.txid()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut world), [txid(1), txid(2)]);
+    world.connect(peers[1]);
+    assert_eq!(told(&mut world), [txid(2)]);
+}
+
+#[test]
+fn many_transactions_are_announced_together() {
+    let mut world = World::new(config());
+    let peers = [1, 2].map(|n| world.add(&address(n)));
+    world.start();
+    world.pass(Duration::ZERO);
+    for n in 0..2_500 {
+        world.engine.broadcast(world.now, &transaction(n), 1).expect("there is room for the transaction");
+    }
+    let lots = [announcement(0..1_000), announcement(1_000..2_000), announcement(2_000..2_500)];
+    world.connect(peers[0]);
+    assert_eq!(world.sent(), lots.clone().map(|lot| (peers[0], lot)));
+    world.connect(peers[1]);
+    world.lose(peers[0]);
+    assert_eq!(world.sent(), lots.map(|lot| (peers[1], lot)));
+}
