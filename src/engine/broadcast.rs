@@ -110,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// A peer has connected: it is told what too few others were.
+    /// A peer has connected, or is read again: it is told what too few others were.
     pub(super) fn tell_new_peer(&mut self, peer: PeerId) {
         let too_few = self.oldest_first(|broadcast| broadcast.told.len() < broadcast.nodes);
         let told: Vec<Txid> = too_few.into_iter().filter(|&txid| self.note_told(txid, peer)).collect();

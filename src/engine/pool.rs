@@ -433,7 +433,9 @@ impl Engine {
             let owed = session.outstanding.requests();
             self.leave_paused(now, owed);
         } else {
+            self.tell_new_peer(id);
             self.ask_waiting(now);
+            self.offer_peer(now, id);
         }
     }
 
@@ -458,7 +460,7 @@ impl Engine {
     pub(super) fn best_peer(&self, may_ask: impl Fn(PeerId, &Session) -> bool) -> Option<PeerId> {
         self.peers
             .iter()
-            .filter(|&(&id, peer)| peer.session().is_some_and(|session| !session.paused && may_ask(id, session)))
+            .filter(|&(&id, peer)| peer.is_read() && peer.session().is_some_and(|session| may_ask(id, session)))
             .min_by(|a, b| self.rank(*a.0, a.1).total_cmp(&self.rank(*b.0, b.1)))
             .map(|(&id, _)| id)
     }

@@ -260,3 +260,13 @@ fn many_transactions_are_announced_together() {
     world.lose(peers[0]);
     assert_eq!(world.sent(), lots.map(|lot| (peers[1], lot)));
 }
+
+#[test]
+fn a_peer_that_is_read_again_is_told_what_too_few_were() {
+    let (mut world, peers) = World::connected(2);
+    world.pause(peers[1], true);
+    world.broadcast(1, 2);
+    assert_eq!(world.asked(), [peers[0]]);
+    world.pause(peers[1], false);
+    assert_eq!(world.sent(), [(peers[1], announcement([1]))]);
+}
