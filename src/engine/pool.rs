@@ -4,10 +4,11 @@
 
 #[cfg(test)]
 use std::collections::BTreeSet;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::broadcast::ToServe;
 use super::request::Outstanding;
 use super::{Action, Engine, LONGEST, Now, Timer};
 use crate::config::Config;
@@ -16,7 +17,6 @@ use crate::message::{TimestampedAddress, Version};
 use crate::peer::{ConnectionId, Host, PeerAddress, PeerId, PeerInfo, PeerState};
 use crate::proto::{Link, PeerLimits};
 use crate::queue::events::Event;
-use crate::wire::Txid;
 
 /// A peer, connected or not.
 #[derive(Debug)]
@@ -57,8 +57,7 @@ pub(super) struct Session {
     /// We do not read it, because nobody takes its messages.
     pub(super) paused: bool,
     pub(super) outstanding: Outstanding,
-    /// Transactions it asked for and was not sent yet.
-    pub(super) to_serve: VecDeque<Txid>,
+    pub(super) to_serve: ToServe,
     /// The addresses it sent last.
     pub(super) addresses: Vec<TimestampedAddress>,
     pub(super) asked_addresses: bool,
@@ -77,6 +76,11 @@ impl Peer {
             State::Ready(session) => Some(session),
             _ => None,
         }
+    }
+
+    /// Whether it is connected and its messages are taken.
+    pub(super) fn is_read(&self) -> bool {
+        self.session().is_some_and(|session| !session.paused)
     }
 
     fn connection(&self) -> Option<ConnectionId> {
@@ -347,7 +351,7 @@ impl Engine {
             since: now.instant,
             paused: false,
             outstanding: Outstanding::default(),
-            to_serve: VecDeque::new(),
+            to_serve: ToServe::default(),
             addresses: Vec::new(),
             asked_addresses: false,
         }));
@@ -382,7 +386,7 @@ impl Engine {
         Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         if let Some(session) = session {
             self.ready -= 1;
-            self.lose_broadcast_peer(id);
+            self.lose_broadcast_peer(id, &session.to_serve);
             self.move_requests(now, id, session.outstanding.requests(), &reason);
         }
         // Last, as the requests it leaves name it among those they asked.
@@ -429,7 +433,9 @@ impl Engine {
             let owed = session.outstanding.requests();
             self.leave_paused(now, owed);
         } else {
+            self.tell_new_peer(id);
             self.ask_waiting(now);
+            self.offer_peer(now, id);
         }
     }
 
@@ -454,20 +460,25 @@ impl Engine {
     pub(super) fn best_peer(&self, may_ask: impl Fn(PeerId, &Session) -> bool) -> Option<PeerId> {
         self.peers
             .iter()
-            .filter(|&(&id, peer)| peer.session().is_some_and(|session| !session.paused && may_ask(id, session)))
+            .filter(|&(&id, peer)| peer.is_read() && peer.session().is_some_and(|session| may_ask(id, session)))
             .min_by(|a, b| self.rank(*a.0, a.1).total_cmp(&self.rank(*b.0, b.1)))
             .map(|(&id, _)| id)
     }
 
-    /// Ready peers whose messages are taken, best first.
-    pub(super) fn best_peers(&self) -> Vec<PeerId> {
-        let mut ranked: Vec<(PeerId, f64)> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.session().is_some_and(|session| !session.paused))
-            .map(|(&id, peer)| (id, self.rank(id, peer)))
-            .collect();
-        ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
+    /// The best so many of the peers that pass a test and are read, best first.
+    pub(super) fn best_peers(&self, most: usize, may_choose: impl Fn(PeerId) -> bool) -> Vec<PeerId> {
+        if most == 0 {
+            return Vec::new();
+        }
+        let chosen = self.peers.iter().filter(|&(&id, peer)| peer.is_read() && may_choose(id));
+        let mut ranked: Vec<(PeerId, f64)> = chosen.map(|(&id, peer)| (id, self.rank(id, peer))).collect();
+        let order = |a: &(PeerId, f64), b: &(PeerId, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));
+        if most < ranked.len() {
+            // Sorting a thousand peers for each transaction would be most of its work.
+            ranked.select_nth_unstable_by(most - 1, order);
+            ranked.truncate(most);
+        }
+        ranked.sort_unstable_by(order);
         ranked.into_iter().map(|(id, _)| id).collect()
     }
 

@@ -646,7 +646,7 @@ impl Engine {
         }
     }
 
-    /// A peer has connected: it takes over from those that do not answer and had nobody behind them.
+    /// A peer has connected, or is read again: it takes over from those that are silent.
     pub(super) fn offer_peer(&mut self, now: Now, peer: PeerId) {
         let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session()) else { return };
         let has_one_chance = |request: &OpenRequest| {

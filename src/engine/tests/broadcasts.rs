@@ -182,3 +182,91 @@ fn the_bytes_of_all_broadcasts_are_bounded() {
     world.pass(100 * SECOND);
     world.broadcast(3, 1);
 }
+
+#[test]
+fn one_getdata_that_names_a_transaction_twice_is_served_once() {
+    let (mut world, peers) = World::connected(1);
+    world.broadcast(1, 1);
+    world.receipts();
+    let item = Inventory::transaction(txid(1));
+    assert_eq!(world.say(peers[0], Message::GetData(vec![item; 1_000])), None);
+    assert_eq!(world.serve(peers[0], 9), 1);
+    assert_eq!(world.receipts(), [(peers[0], Requested), (peers[0], Sent)]);
+}
+
+#[test]
+fn many_transactions_are_asked_for_one_by_one_without_a_search() {
+    let (mut world, peers) = World::connected(1);
+    let transactions: Vec<_> = (0..50_000).map(transaction).collect();
+    for transaction in &transactions {
+        world.engine.broadcast(world.now, transaction, 1).expect("there is room for the transaction");
+    }
+    let connection = world.connection(peers[0]);
+    for transaction in &transactions {
+        let message = Message::GetData(vec![Inventory::transaction(transaction.txid())]);
+        assert_eq!(world.engine.handle_message(world.now, peers[0], connection, message), None);
+    }
+    assert_eq!(world.serve(peers[0], usize::MAX), 50_000);
+}
+
+#[test]
+fn a_peer_lost_before_it_was_sent_what_it_asked_is_replaced() {
+    let (mut world, peers) = World::connected(2);
+    for n in 1..=3 {
+        world.broadcast(n, 1);
+    }
+    world.say(peers[0], Message::GetData([1, 2].map(|n| Inventory::transaction(txid(n))).to_vec()));
+    assert_eq!(world.serve(peers[0], 1), 1);
+    world.sent();
+    world.lose(peers[0]);
+    assert_eq!(world.sent(), [(peers[1], announcement([2, 3]))], "the first was sent");
+}
+
+#[test]
+fn a_new_peer_is_told_what_too_few_were() {
+    let mut world = World::new(config());
+    let peers = [1, 2].map(|n| world.add(&address(n)));
+    world.start();
+    world.pass(Duration::ZERO);
+    world.broadcast(1, 1);
+    world.broadcast(2, 2);
+    assert_eq!(world.sent(), []);
+    world.connect(peers[0]);
+    let told = |world: &mut World| {
+        let items = world.sent().into_iter().flat_map(|(_, message)| match message {
+            Message::Inv(items) => items,
+            other => panic!("not an announcement: {other:?}"),
+        });
+        items.filter_map(|item| item.txid()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut world), [txid(1), txid(2)]);
+    world.connect(peers[1]);
+    assert_eq!(told(&mut world), [txid(2)]);
+}
+
+#[test]
+fn many_transactions_are_announced_together() {
+    let mut world = World::new(config());
+    let peers = [1, 2].map(|n| world.add(&address(n)));
+    world.start();
+    world.pass(Duration::ZERO);
+    for n in 0..2_500 {
+        world.engine.broadcast(world.now, &transaction(n), 1).expect("there is room for the transaction");
+    }
+    let lots = [announcement(0..1_000), announcement(1_000..2_000), announcement(2_000..2_500)];
+    world.connect(peers[0]);
+    assert_eq!(world.sent(), lots.clone().map(|lot| (peers[0], lot)));
+    world.connect(peers[1]);
+    world.lose(peers[0]);
+    assert_eq!(world.sent(), lots.map(|lot| (peers[1], lot)));
+}
+
+#[test]
+fn a_peer_that_is_read_again_is_told_what_too_few_were() {
+    let (mut world, peers) = World::connected(2);
+    world.pause(peers[1], true);
+    world.broadcast(1, 2);
+    assert_eq!(world.asked(), [peers[0]]);
+    world.pause(peers[1], false);
+    assert_eq!(world.sent(), [(peers[1], announcement([1]))]);
+}
