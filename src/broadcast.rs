@@ -200,7 +200,8 @@ impl BroadcastReport {
     /// What it comes to.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let count = |wanted: fn(&ReceiptState) -> bool| self.peers.iter().filter(|peer| wanted(&peer.state)).count();
+        let count =
+            |wanted: fn(&ReceiptState) -> bool| self.peers.iter().filter(|peer| wanted(&peer.state)).count();
         let relayed = count(|state| matches!(state, ReceiptState::Relayed));
         let rejected = count(|state| matches!(state, ReceiptState::Rejected { .. }));
         let sent = count(|state| matches!(state, ReceiptState::Sent));
@@ -239,6 +240,8 @@ impl BroadcastState {
 
     pub(crate) fn apply(&self, receipt: Receipt) {
         self.change(|report| match report.peers.iter_mut().find(|peer| peer.peer == receipt.peer) {
+            // Receipts are applied without the engine's lock, so the peer's answer can overtake our own `inv`.
+            Some(_) if receipt.state == ReceiptState::Announced => {}
             // A reject or an announcement is the last word; a peer that asks again does not take it back.
             Some(known) if known.state.is_final() && !receipt.state.is_final() => {}
             Some(known) => known.state = receipt.state,
@@ -305,11 +308,19 @@ mod tests {
         assert_eq!(verdict(&[(1, ReceiptState::Announced)]), Verdict::Unrequested);
         assert_eq!(verdict(&[(1, ReceiptState::Sent)]), Verdict::Sent { to: 1 });
         assert_eq!(verdict(&[(1, ReceiptState::Sent), (2, ReceiptState::Relayed)]), Verdict::Relayed { by: 1 });
-        assert_eq!(verdict(&[(1, rejected()), (2, ReceiptState::Relayed)]), Verdict::Split { relayed: 1, rejected: 1 });
+        assert_eq!(
+            verdict(&[(1, rejected()), (2, ReceiptState::Relayed)]),
+            Verdict::Split { relayed: 1, rejected: 1 }
+        );
         let reason = "bad".to_owned();
         let expected = Verdict::Rejected { by: 1, code: RejectCode::Invalid, reason };
         // Asking again does not take a reject back.
         assert_eq!(verdict(&[(1, rejected()), (1, ReceiptState::Requested)]), expected);
+    }
+
+    #[test]
+    fn what_a_peer_did_is_not_taken_back_by_the_announcement_it_overtook() {
+        assert_eq!(verdict(&[(1, ReceiptState::Sent), (1, ReceiptState::Announced)]), Verdict::Sent { to: 1 });
     }
 
     #[test]

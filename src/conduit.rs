@@ -216,7 +216,12 @@ impl Conduit {
     /// # Errors
     ///
     /// The message, and why it was not queued.
-    pub fn send_timeout(&self, peer: PeerId, message: Message, timeout: Duration) -> Result<(), SendError<Message>> {
+    pub fn send_timeout(
+        &self,
+        peer: PeerId,
+        message: Message,
+        timeout: Duration,
+    ) -> Result<(), SendError<Message>> {
         self.send_waiting(peer, message, deadline_after(timeout).map_or(Wait::Forever, Wait::Until))
     }
 

@@ -221,12 +221,11 @@ impl Config {
         let inbound = wide(self.max_peers)
             .saturating_mul(wide(self.inbound_share).saturating_add(wide(READ_SLACK)))
             .saturating_add(wide(self.inbound_pool));
-        let queues = wide(self.max_message_queues)
-            .saturating_mul(wide(self.message_queue_bytes).max(self.stream_threshold));
+        let queues =
+            wide(self.max_message_queues).saturating_mul(wide(self.message_queue_bytes).max(self.stream_threshold));
         let decoded = inbound.saturating_add(queues);
-        let outbound = wide(self.max_peers)
-            .saturating_mul(wide(self.outbound_share))
-            .saturating_add(wide(self.outbound_pool));
+        let outbound =
+            wide(self.max_peers).saturating_mul(wide(self.outbound_share)).saturating_add(wide(self.outbound_pool));
         decoded
             .saturating_add(decoded / 2)
             .saturating_add(outbound)
@@ -328,6 +327,65 @@ mod tests {
     #[test]
     fn the_defaults_hold() {
         assert_eq!(Config::new(Network::Main).check(), Ok(()));
+    }
+
+    /// The README states each default once; this keeps it true.
+    #[test]
+    fn the_readme_has_every_setting_with_its_default() {
+        fn bytes(n: u64) -> String {
+            assert_eq!(n % MIB as u64, 0);
+            format!("{} MiB", n / MIB as u64)
+        }
+        fn time(duration: Duration) -> String {
+            if duration.subsec_millis() == 0 {
+                format!("{} s", duration.as_secs())
+            } else {
+                format!("{} ms", duration.as_millis())
+            }
+        }
+        let c = Config::new(Network::Main);
+        let rows = [
+            ("user_agent", format!("`{}`", c.user_agent)),
+            ("start_height", c.start_height.to_string()),
+            ("relay", c.relay.to_string()),
+            ("target_peers", c.target_peers.to_string()),
+            ("max_peers", c.max_peers.to_string()),
+            ("resolve_timeout", time(c.resolve_timeout)),
+            ("connect_timeout", time(c.connect_timeout)),
+            ("handshake_timeout", time(c.handshake_timeout)),
+            ("ping_interval", time(c.ping_interval)),
+            ("ping_timeout", time(c.ping_timeout)),
+            ("stall_timeout", time(c.stall_timeout)),
+            ("pause_limit", time(c.pause_limit)),
+            ("redial_min", time(c.redial_min)),
+            ("redial_max", time(c.redial_max)),
+            ("request_timeout", time(c.request_timeout)),
+            ("getaddr_timeout", time(c.getaddr_timeout)),
+            ("request_attempts", c.request_attempts.to_string()),
+            ("requests_limit", bytes(c.requests_limit as u64)),
+            ("max_recv_payload_length", bytes(c.max_recv_payload_length.into())),
+            ("stream_threshold", bytes(c.stream_threshold)),
+            ("inbound_share", bytes(c.inbound_share as u64)),
+            ("inbound_pool", bytes(c.inbound_pool as u64)),
+            ("outbound_share", bytes(c.outbound_share as u64)),
+            ("outbound_pool", bytes(c.outbound_pool as u64)),
+            ("message_queue_bytes", bytes(c.message_queue_bytes as u64)),
+            ("message_queue_items", c.message_queue_items.to_string()),
+            ("max_message_queues", c.max_message_queues.to_string()),
+            ("overflow_limit", bytes(c.overflow_limit as u64)),
+            ("event_queue_items", c.event_queue_items.to_string()),
+            ("broadcast_bytes", bytes(c.broadcast_bytes as u64)),
+            ("broadcast_lifetime", time(c.broadcast_lifetime)),
+            ("message_threads", c.message_threads.to_string()),
+        ];
+        let readme = include_str!("../README.md");
+        for (setting, default) in rows {
+            let row = format!("| `{setting}` | {default} |");
+            assert!(readme.contains(&row), "README.md lacks the row {row}");
+        }
+        let gib = |config: Config| config.worst_case_bytes() as f64 / f64::from(1 << 30);
+        assert_eq!(format!("{:.1}", gib(c)), "2.6");
+        assert_eq!(format!("{:.1}", gib(Config::new(Network::Main).max_peers(8))), "1.0");
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::peer::{PeerAddress, PeerId};
 pub use crate::block::MerkleError;
 pub use crate::network::UnknownNetwork;
+use crate::peer::{PeerAddress, PeerId};
 pub use crate::proto::ProtocolError;
 pub use crate::wire::{Command, DecodeError, FrameError, ParseHashError};
 
@@ -202,7 +202,7 @@ impl<T: fmt::Debug> Error for SendError<T> {}
 pub enum RequestError {
     /// The conduit was not started, so a blocking call would wait for ever.
     NotStarted,
-    /// No peer could be asked until the deadline.
+    /// No peer could be asked until the deadline, or the only one that might be asked is not known any more.
     NoPeers,
     /// Every peer that was asked said it does not have what was wanted.
     NotFound {
@@ -268,7 +268,7 @@ impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotStarted => f.write_str("the conduit is not started"),
-            Self::NoPeers => f.write_str("no peer could be asked in time"),
+            Self::NoPeers => f.write_str("no peer could be asked"),
             Self::NotFound { attempts } => write!(f, "not found{}", List(attempts)),
             Self::TimedOut { attempts } => write!(f, "timed out{}", List(attempts)),
             Self::Failed { attempts } => write!(f, "every attempt failed{}", List(attempts)),

@@ -1,4 +1,22 @@
-//! Blocking, thread-based client for the Bitcoin SV peer-to-peer network.
+#![doc = include_str!("../README.md")]
+//!
+//! # The way of a message, in ten lines
+//!
+//! 1. Bytes arrive: the event loop (`driver::event_loop`, the only code that names mio) gives them to the peer's
+//! 2. `Connection` (`proto`), which cuts frames with the push decoder (`wire`), answers handshake and pings itself, and
+//! 3. puts the other frames, many together, into the inbound queue (`queue::inbound`), charged to the peer's budget.
+//! 4. A message thread (`driver::message_thread`) verifies their checksums and decodes them (`message`), then enters the
+//! 5. `Engine` (`engine`) once for all of them: one pure state machine behind one lock, held for microseconds, which
+//! 6. gives each message to the request or broadcast it belongs to, or gives it back.
+//! 7. What it gives back goes into the message queue (`queue::message`), or is parked for its peer if that is full.
+//! 8. The other way, a caller's message is encoded in his own thread, charged to the peer's outbound budget
+//!    (`queue::outbound`),
+//! 9. and taken by the event loop into the connection's outbox, where pongs go before everything else,
+//! 10. and then to the socket. A small reply with nothing before it is finished in the event loop itself.
+//!
+//! Arrows point down only: `conduit` knows `driver`, which knows `engine` and `proto`; those know `message`, which knows
+//! `wire`. Only `driver` reads a clock or starts a thread. The embedded `testnode` is built on the pure layers with
+//! sockets of its own.
 
 pub mod block;
 pub mod message;
@@ -35,4 +53,4 @@ pub use request::{
     Answer, BlockRequest, GetAddr, GetData, Ping, Request, RequestOptions, TransactionNotFound, TransactionRequest,
     TransactionsRequest,
 };
-pub use wire::{BlockHash, MerkleRoot, Txid};
+pub use wire::{BlockHash, Command, MerkleRoot, Txid};

@@ -95,13 +95,12 @@ impl Network {
     /// The hash of the first block. Test and scaling test network share theirs.
     #[must_use]
     pub fn genesis(&self) -> BlockHash {
-        let display = match self {
-            Self::Main => "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
-            Self::Test | Self::Scaling => "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943",
-            Self::Regtest => "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206",
-            Self::Custom(custom) => return custom.genesis,
-        };
-        display.parse().expect("the constants above are hashes, and a test reads each")
+        match self {
+            Self::Main => MAIN_GENESIS,
+            Self::Test | Self::Scaling => TEST_GENESIS,
+            Self::Regtest => REGTEST_GENESIS,
+            Self::Custom(custom) => custom.genesis,
+        }
     }
 }
 
@@ -140,6 +139,13 @@ impl fmt::Display for UnknownNetwork {
 }
 
 impl std::error::Error for UnknownNetwork {}
+
+const MAIN_GENESIS: BlockHash =
+    BlockHash::from_display("000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f");
+const TEST_GENESIS: BlockHash =
+    BlockHash::from_display("000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943");
+const REGTEST_GENESIS: BlockHash =
+    BlockHash::from_display("0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206");
 
 #[cfg(test)]
 mod tests {

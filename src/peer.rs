@@ -239,7 +239,10 @@ mod tests {
         let v6 = "[::1]".parse::<PeerAddress>().unwrap();
         assert_eq!(v6, "::1".parse().unwrap());
         assert_eq!(v6.or_port(8333).to_string(), "[::1]:8333");
-        assert_eq!(("node.example", 8333).to_peer_address().map(|a| a.to_string()).as_deref(), Ok("node.example:8333"));
+        assert_eq!(
+            ("node.example", 8333).to_peer_address().map(|a| a.to_string()).as_deref(),
+            Ok("node.example:8333")
+        );
     }
 
     #[test]

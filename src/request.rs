@@ -231,7 +231,9 @@ fn check_headers(request: GetHeaders) -> Result<Question, RequestError> {
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestOptions {
-    /// The only peer to ask; `None` asks the best ones.
+    /// The only peer to ask, also if it has to be waited for; `None` asks the best ones.
+    ///
+    /// Once the peer is [disconnected](crate::Conduit::disconnect), nobody is left to ask and the request ends at once.
     pub peer: Option<PeerId>,
     /// How long the request may take, from the start if it is queued before; `None` takes the configured time.
     pub timeout: Option<Duration>,

@@ -118,7 +118,7 @@ fn an_obsolete_version_ends_the_connection() {
 
 #[test]
 fn a_version_that_is_refused_ends_the_connection_with_the_words_of_the_peer() {
-    let reject = Message::Reject(Reject {
+    let reject = Message::from(Reject {
         message: "version".into(),
         code: RejectCode::Obsolete,
         reason: "go away".into(),

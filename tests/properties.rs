@@ -206,7 +206,7 @@ fn command() -> impl Strategy<Value = Command> {
 
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
-        version().prop_map(Message::Version),
+        version().prop_map(Message::from),
         Just(Message::Verack),
         any::<u64>().prop_map(|nonce| Message::Ping { nonce }),
         any::<u64>().prop_map(|nonce| Message::Pong { nonce }),
@@ -221,7 +221,7 @@ fn message() -> impl Strategy<Value = Message> {
         vec(header(), 0..300).prop_map(Message::Headers),
         Just(Message::GetAddr),
         vec(timestamped_address(), 0..300).prop_map(Message::Addr),
-        reject().prop_map(Message::Reject),
+        reject().prop_map(Message::from),
         Just(Message::SendHeaders),
         any::<i64>().prop_map(|satoshis_per_kilobyte| Message::FeeFilter { satoshis_per_kilobyte }),
         (any::<bool>(), any::<u64>())
@@ -258,9 +258,9 @@ fn version() -> impl Strategy<Value = Version> {
     (whole, select(vec![None, Some(46), Some(80)])).prop_map(|(whole, cut)| {
         let Some(cut) = cut else { return whole };
         let mut payload = Vec::new();
-        Message::Version(whole).encode_payload(&mut payload);
+        Message::from(whole).encode_payload(&mut payload);
         match Message::decode(Command::VERSION, &payload[..cut]) {
-            Ok(Message::Version(shortened)) => shortened,
+            Ok(Message::Version(shortened)) => *shortened,
             other => panic!("{other:?}"),
         }
     })

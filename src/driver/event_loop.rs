@@ -77,8 +77,13 @@ struct Socket {
 
 enum Stage {
     /// A caller's dialler is at work.
-    Dialling { deadline: Instant },
-    Connecting { stream: TcpStream, deadline: Instant },
+    Dialling {
+        deadline: Instant,
+    },
+    Connecting {
+        stream: TcpStream,
+        deadline: Instant,
+    },
     Open(Box<Open>),
 }
 
@@ -332,7 +337,14 @@ impl EventLoop {
         }
     }
 
-    fn open_connection(&mut self, now: Instant, id: ConnectionId, peer: PeerId, address: SocketAddr, stream: TcpStream) {
+    fn open_connection(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        peer: PeerId,
+        address: SocketAddr,
+        stream: TcpStream,
+    ) {
         if let Some(mut dialling) = self.sockets.remove(&id) {
             self.forget_timer(id, &mut dialling);
         }
@@ -482,7 +494,11 @@ impl EventLoop {
         match self.sockets.get_mut(&id).map(|socket| &mut socket.stage) {
             None => Ok(()),
             Some(Stage::Dialling { deadline } | Stage::Connecting { deadline, .. }) => {
-                if now >= *deadline { Err(timed_out) } else { Ok(()) }
+                if now >= *deadline {
+                    Err(timed_out)
+                } else {
+                    Ok(())
+                }
             }
             // The flush has a deadline of its own, and we do not look at what would meet the others.
             Some(Stage::Open(_)) if self.flush_until.is_some() => Ok(()),

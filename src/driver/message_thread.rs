@@ -188,7 +188,8 @@ impl MessageThread<'_> {
         });
         // What is parked stays charged; everything else has found its place.
         let (parked_cost, parked_reserved) = self.deliver(connection, peer, unclaimed, &writers, reserved);
-        let resumed = self.shared.inbound_budget.release(connection, cost - parked_cost, reserved - parked_reserved);
+        let resumed =
+            self.shared.inbound_budget.release(connection, cost - parked_cost, reserved - parked_reserved);
         self.shared.resume(resumed);
         if let Some(error) = fault {
             if let Some(state) = self.peers.get_mut(&peer) {

@@ -15,13 +15,14 @@ use crate::broadcast::{Broadcast, BroadcastState};
 use crate::config::Config;
 use crate::engine::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome};
 use crate::error::{
-    AddPeersError, BroadcastFailure, RequestError, SendFailure, StartError, SubscribeError, WaitForPeersError,
+    AddPeersError, BroadcastFailure, DisconnectReason, RequestError, SendFailure, StartError, SubscribeError,
+    WaitForPeersError,
 };
 use crate::message::Transaction;
 use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
 use crate::pending::{Outcome, RequestSlot};
 use crate::proto::PeerLimits;
-use crate::queue::events::{Events, Ring};
+use crate::queue::events::{Event, Events, Ring};
 use crate::queue::inbound::{Inbound, LinkState};
 use crate::queue::message::{self, Messages, Reader, Writer};
 use crate::queue::outbound::{self, Command, Refused, Wait};
@@ -71,7 +72,9 @@ enum Phase {
     New,
     Running,
     /// Over, by the caller or by a panic of ours.
-    Over { crashed: bool },
+    Over {
+        crashed: bool,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -144,7 +147,8 @@ impl Shared {
         let spawned = (|| {
             threads.push(self.spawn("conduit-io", move |_| event_loop.run(&outbound))?);
             for (index, end) in inbound.into_iter().enumerate() {
-                threads.push(self.spawn("conduit-message", move |shared| message_thread::run(shared, index, &end))?);
+                threads
+                    .push(self.spawn("conduit-message", move |shared| message_thread::run(shared, index, &end))?);
             }
             Ok(())
         })();
@@ -205,13 +209,16 @@ impl Shared {
             match action {
                 Action::Event(event) => {
                     log_event(&event);
-                    core.rings.retain(|ring| ring.upgrade().is_some_and(|ring| {
-                        ring.push(event.clone());
-                        true
-                    }));
+                    core.rings.retain(|ring| {
+                        ring.upgrade().is_some_and(|ring| {
+                            ring.push(event.clone());
+                            true
+                        })
+                    });
                 }
                 Action::Complete { request, outcome } => {
-                    let recorders = core.recorders.iter().filter(|recorder| recorder.awaits(request)).cloned().collect();
+                    let recorders =
+                        core.recorders.iter().filter(|recorder| recorder.awaits(request)).cloned().collect();
                     todo.push(Todo::Complete { slot: core.slots.remove(&request), recorders, request, outcome });
                 }
                 Action::Receipt { broadcast, receipt } => {
@@ -483,7 +490,11 @@ impl Shared {
         self.open_queue(&mut self.core.lock(), Some(commands))
     }
 
-    fn open_queue(&self, core: &mut Core, commands: Option<Vec<wire::Command>>) -> Result<Messages, SubscribeError> {
+    fn open_queue(
+        &self,
+        core: &mut Core,
+        commands: Option<Vec<wire::Command>>,
+    ) -> Result<Messages, SubscribeError> {
         if let Phase::Over { .. } = core.phase {
             return Err(SubscribeError::Shutdown);
         }
@@ -517,7 +528,12 @@ impl Shared {
     }
 
     /// Queues one frame for several connections; a result for each.
-    pub(crate) fn send_frame_to_all(&self, peers: &[PeerId], frame: Frame, wait: Wait) -> Vec<Result<(), SendFailure>> {
+    pub(crate) fn send_frame_to_all(
+        &self,
+        peers: &[PeerId],
+        frame: Frame,
+        wait: Wait,
+    ) -> Vec<Result<(), SendFailure>> {
         let mut connections = Vec::with_capacity(peers.len());
         let results = peers
             .iter()
@@ -682,23 +698,21 @@ pub(super) fn send_cost(frame: &Frame) -> usize {
     frame.len() + event_loop::COMMAND_COST
 }
 
-fn log_event(event: &crate::queue::events::Event) {
-    use crate::queue::events::Event;
-    match event {
+fn log_event(event: &Event) {
+    let (peer, address, what, reason) = match event {
         Event::Connected { peer, address, user_agent, .. } => {
             log::info!(target: "conduit::engine", "{peer}: connected, {address}, {user_agent}");
+            return;
         }
-        Event::Refused { peer, address, reason } => {
-            log::info!(target: "conduit::engine", "{peer}: not connected, {address}: {reason}");
-        }
-        Event::Disconnected { peer, address, reason: reason @ crate::error::DisconnectReason::Protocol(_) } => {
-            log::warn!(target: "conduit::engine", "{peer}: disconnected, {address}: {reason}");
-        }
-        Event::Disconnected { peer, address, reason } => {
-            log::info!(target: "conduit::engine", "{peer}: disconnected, {address}: {reason}");
-        }
-        Event::Missed { .. } => {}
-    }
+        Event::Refused { peer, address, reason } => (peer, address, "not connected", reason),
+        Event::Disconnected { peer, address, reason } => (peer, address, "disconnected", reason),
+        Event::Missed { .. } => return,
+    };
+    let level = match reason {
+        DisconnectReason::Protocol(_) => log::Level::Warn,
+        _ => log::Level::Info,
+    };
+    log::log!(target: "conduit::engine", level, "{peer}: {what}, {address}: {reason}");
 }
 
 /// Transactions served to one peer for one entry into the engine.

@@ -3,7 +3,9 @@
 //! Layer 4. Section 5 of the wire specification: a node never says that it accepted a transaction, so only another
 //! peer's announcement tells.
 
-use std::collections::HashSet;
+#[cfg(test)]
+use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use super::{Action, Engine, Now, Served, Timer};
@@ -37,6 +39,35 @@ pub(super) struct Broadcast {
     timer: Option<Instant>,
 }
 
+/// The transactions a peer asked for and was not sent yet, each once.
+#[derive(Debug, Default)]
+pub(super) struct ToServe {
+    queue: VecDeque<Txid>,
+    /// Always the members of `queue`.
+    queued: HashSet<Txid>,
+}
+
+impl ToServe {
+    /// Puts a transaction at the end; false if it waits already.
+    fn push(&mut self, txid: Txid) -> bool {
+        let is_new = self.queued.insert(txid);
+        if is_new {
+            self.queue.push_back(txid);
+        }
+        is_new
+    }
+
+    fn front(&self) -> Option<Txid> {
+        self.queue.front().copied()
+    }
+
+    fn pop(&mut self) {
+        if let Some(txid) = self.queue.pop_front() {
+            self.queued.remove(&txid);
+        }
+    }
+}
+
 impl Engine {
     /// Announces a transaction to the best peers and holds it for whoever asks; one under way is joined.
     pub(crate) fn broadcast(
@@ -49,7 +80,7 @@ impl Engine {
         if let Some(broadcast) = self.broadcasts.get_mut(&txid) {
             broadcast.nodes = broadcast.nodes.max(nodes);
             let id = broadcast.id;
-            self.tell_peers(txid);
+            self.tell_best_peers(txid);
             return Ok(id);
         }
         let magic = self.config.network.magic();
@@ -64,48 +95,81 @@ impl Engine {
         let over_at = now.instant + self.config.broadcast_lifetime;
         Self::set_timer(&mut self.timers, &mut broadcast.timer, Timer::Broadcast(txid), Some(over_at));
         self.broadcasts.insert(txid, broadcast);
-        self.tell_peers(txid);
+        self.tell_best_peers(txid);
         Ok(id)
     }
 
     /// Announces to the best peers until enough were told.
-    fn tell_peers(&mut self, txid: Txid) {
-        for peer in self.best_peers() {
-            self.tell_peer(txid, peer);
-        }
-    }
-
-    /// A peer has connected: it is told what too few others were.
-    pub(super) fn tell_new_peer(&mut self, peer: PeerId) {
-        let txids: Vec<Txid> = self.broadcasts.keys().copied().collect();
-        for txid in txids {
-            self.tell_peer(txid, peer);
-        }
-    }
-
-    fn tell_peer(&mut self, txid: Txid, peer: PeerId) {
-        let Some(connection) = self.connection_of(peer) else { return };
-        let Some(broadcast) = self.broadcasts.get_mut(&txid) else { return };
-        if broadcast.told.len() >= broadcast.nodes || !broadcast.told.insert(peer) {
-            return;
-        }
-        let id = broadcast.id;
-        let message = Message::Inv(vec![Inventory::transaction(txid)]);
-        self.actions.push_back(Action::Send { connection, message });
-        self.receipt(id, peer, ReceiptState::Announced);
-    }
-
-    /// A peer is lost: what it did not ask for yet may be told to another, or to itself when it is back.
-    pub(super) fn lose_broadcast_peer(&mut self, peer: PeerId) {
-        let mut untold = Vec::new();
-        for (&txid, broadcast) in &mut self.broadcasts {
-            if !broadcast.requested.contains(&peer) && broadcast.told.remove(&peer) {
-                untold.push(txid);
+    fn tell_best_peers(&mut self, txid: Txid) {
+        let Some(broadcast) = self.broadcasts.get(&txid) else { return };
+        let wanted = broadcast.nodes.saturating_sub(broadcast.told.len());
+        for peer in self.best_peers(wanted, |peer| !broadcast.told.contains(&peer)) {
+            if self.note_told(txid, peer) {
+                self.announce(peer, &[txid]);
             }
         }
-        for txid in untold {
-            self.tell_peers(txid);
+    }
+
+    /// A peer has connected, or is read again: it is told what too few others were.
+    pub(super) fn tell_new_peer(&mut self, peer: PeerId) {
+        let too_few = self.oldest_first(|broadcast| broadcast.told.len() < broadcast.nodes);
+        let told: Vec<Txid> = too_few.into_iter().filter(|&txid| self.note_told(txid, peer)).collect();
+        self.announce(peer, &told);
+    }
+
+    /// A peer is lost: what it was not sent yet may be told to another, or to itself when it is back.
+    pub(super) fn lose_broadcast_peer(&mut self, peer: PeerId, unsent: &ToServe) {
+        for txid in &unsent.queue {
+            if let Some(broadcast) = self.broadcasts.get_mut(txid) {
+                broadcast.requested.remove(&peer);
+            }
         }
+        let untold =
+            self.oldest_first(|broadcast| broadcast.told.contains(&peer) && !broadcast.requested.contains(&peer));
+        if untold.is_empty() {
+            return;
+        }
+        let others = self.best_peers(usize::MAX, |_| true);
+        let mut told: HashMap<PeerId, Vec<Txid>> = HashMap::new();
+        for txid in untold {
+            if let Some(broadcast) = self.broadcasts.get_mut(&txid) {
+                broadcast.told.remove(&peer);
+            }
+            if let Some(&other) = others.iter().find(|&&other| self.note_told(txid, other)) {
+                told.entry(other).or_default().push(txid);
+            }
+        }
+        for peer in others {
+            self.announce(peer, told.get(&peer).map_or(&[], Vec::as_slice));
+        }
+    }
+
+    /// Broadcasts in the order in which they began, as later ones may spend from earlier ones.
+    fn oldest_first(&self, which: impl Fn(&Broadcast) -> bool) -> Vec<Txid> {
+        let chosen = self.broadcasts.iter().filter(|(_, broadcast)| which(broadcast));
+        let mut chosen: Vec<_> = chosen.map(|(&txid, broadcast)| (broadcast.id, txid)).collect();
+        chosen.sort_unstable();
+        chosen.into_iter().map(|(_, txid)| txid).collect()
+    }
+
+    /// Notes that a peer is told; false if it was, or enough others were.
+    fn note_told(&mut self, txid: Txid, peer: PeerId) -> bool {
+        let Some(broadcast) = self.broadcasts.get_mut(&txid) else { return false };
+        let is_new = broadcast.told.len() < broadcast.nodes && broadcast.told.insert(peer);
+        if is_new {
+            let id = broadcast.id;
+            self.receipt(id, peer, ReceiptState::Announced);
+        }
+        is_new
+    }
+
+    fn announce(&mut self, peer: PeerId, txids: &[Txid]) {
+        let Some(connection) = self.connection_of(peer) else { return };
+        let announcements = txids.chunks(MAX_ANNOUNCED).map(|txids| {
+            let items = txids.iter().copied().map(Inventory::transaction).collect();
+            Action::Send { connection, message: Message::Inv(items) }
+        });
+        self.actions.extend(announcements);
     }
 
     /// Queues the transactions a peer asks for; gives back what is not held.
@@ -118,21 +182,15 @@ impl Engine {
         if self.broadcasts.is_empty() {
             return items;
         }
-        let mut unclaimed = Vec::new();
-        let mut served = Vec::new();
-        for item in items {
-            match item.txid() {
-                Some(txid) if item.kind == InventoryKind::Transaction && self.broadcasts.contains_key(&txid) => {
-                    served.push(txid);
-                }
-                _ => unclaimed.push(item),
-            }
-        }
+        let is_held = |item: &Inventory| {
+            item.kind == InventoryKind::Transaction
+                && item.txid().is_some_and(|id| self.broadcasts.contains_key(&id))
+        };
+        let (held, unclaimed): (Vec<_>, Vec<_>) = items.into_iter().partition(is_held);
         let Some(session) = self.session_mut(peer, connection) else { return unclaimed };
         // A peer that asks for the same again and again is sent it once at a time.
-        let queued: HashSet<Txid> = session.to_serve.iter().copied().collect();
-        served.retain(|txid| !queued.contains(txid));
-        session.to_serve.extend(&served);
+        let mut served: Vec<Txid> = held.iter().filter_map(Inventory::txid).collect();
+        served.retain(|&txid| session.to_serve.push(txid));
         for &txid in &served {
             let Some(broadcast) = self.broadcasts.get_mut(&txid) else { continue };
             broadcast.requested.insert(peer);
@@ -150,11 +208,11 @@ impl Engine {
         loop {
             let session = self.peers.get_mut(&peer)?.session_mut()?;
             let connection = session.connection;
-            let txid = *session.to_serve.front()?;
+            let txid = session.to_serve.front()?;
             match self.broadcasts.get(&txid) {
                 Some(broadcast) => return Some(Served { connection, frame: broadcast.frame.clone() }),
                 // It was over before its turn came.
-                None => drop(session.to_serve.pop_front()),
+                None => session.to_serve.pop(),
             }
         }
     }
@@ -162,7 +220,8 @@ impl Engine {
     /// Notes that what `next_to_serve` gave was sent.
     pub(crate) fn mark_served(&mut self, peer: PeerId) {
         let Some(session) = self.peers.get_mut(&peer).and_then(|peer| peer.session_mut()) else { return };
-        let Some(txid) = session.to_serve.pop_front() else { return };
+        let Some(txid) = session.to_serve.front() else { return };
+        session.to_serve.pop();
         if let Some(broadcast) = self.broadcasts.get(&txid) {
             let id = broadcast.id;
             self.receipt(id, peer, ReceiptState::Sent);
@@ -212,6 +271,24 @@ impl Engine {
     pub(crate) fn listeners(&self, txid: &Txid) -> usize {
         let Some(broadcast) = self.broadcasts.get(txid) else { return 0 };
         let listens = |id: &PeerId| !broadcast.told.contains(id) && !broadcast.requested.contains(id);
-        self.best_peers().iter().filter(|id| listens(id)).count()
+        self.peers.iter().filter(|(id, peer)| peer.is_read() && listens(id)).count()
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_broadcasts(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
+        let bytes: usize = self.broadcasts.values().map(|broadcast| broadcast.frame.len()).sum();
+        assert_eq!(self.broadcast_bytes, bytes);
+        assert!(bytes <= self.config.broadcast_bytes);
+        for session in self.peers.values().filter_map(|peer| peer.session()) {
+            let ToServe { queue, queued } = &session.to_serve;
+            assert!(queue.len() == queued.len() && queue.iter().all(|txid| queued.contains(txid)));
+        }
+        for (&txid, broadcast) in &self.broadcasts {
+            assert!(broadcast.told.len() <= broadcast.nodes, "{txid} was told to too many");
+            timers.insert((broadcast.timer.expect("every broadcast ends"), Timer::Broadcast(txid)));
+        }
     }
 }
+
+/// Transactions announced by one `inv`: some 36 kB.
+const MAX_ANNOUNCED: usize = 1_000;

@@ -8,6 +8,8 @@ mod pool;
 mod random;
 mod request;
 mod route;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -160,7 +162,12 @@ impl Engine {
     }
 
     /// Moves a timer; `slot` is where its owner keeps the instant it is set to.
-    fn set_timer(timers: &mut BTreeSet<(Instant, Timer)>, slot: &mut Option<Instant>, timer: Timer, at: Option<Instant>) {
+    fn set_timer(
+        timers: &mut BTreeSet<(Instant, Timer)>,
+        slot: &mut Option<Instant>,
+        timer: Timer,
+        at: Option<Instant>,
+    ) {
         if *slot != at {
             if let Some(old) = slot.take() {
                 timers.remove(&(old, timer));
@@ -176,6 +183,18 @@ impl Engine {
         self.next_id += 1;
         self.next_id
     }
+
+    /// Holds the books against each other.
+    #[cfg(test)]
+    fn check_invariants(&self) {
+        let mut timers = BTreeSet::new();
+        self.check_peers(&mut timers);
+        self.check_requests(&mut timers);
+        self.check_broadcasts(&mut timers);
+        let set: BTreeSet<_> = self.timers.iter().copied().filter(|&(_, timer)| timer != Timer::Seeds).collect();
+        assert_eq!(set, timers, "the timers are those their owners know of");
+        assert!(self.timers.len() <= set.len() + 1, "the seeds have one timer");
+    }
 }
 
 /// What a broadcast's transaction is served from.
@@ -184,3 +203,6 @@ pub(crate) struct Served {
     pub(crate) connection: ConnectionId,
     pub(crate) frame: Frame,
 }
+
+/// What a caller wants to last for longer ends after a year: instants beyond the clock's range do not exist.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);

@@ -2,19 +2,21 @@
 //!
 //! Layer 4.
 
-use std::collections::{HashMap, VecDeque};
+#[cfg(test)]
+use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::broadcast::ToServe;
 use super::request::Outstanding;
-use super::{Action, Engine, Now, Timer};
+use super::{Action, Engine, LONGEST, Now, Timer};
 use crate::config::Config;
-use crate::error::{AddPeersError, AttemptFailure, DisconnectReason};
+use crate::error::{AddPeersError, DisconnectReason};
 use crate::message::{TimestampedAddress, Version};
 use crate::peer::{ConnectionId, Host, PeerAddress, PeerId, PeerInfo, PeerState};
-use crate::proto::{Link, PeerLimits, ProtocolError};
+use crate::proto::{Link, PeerLimits};
 use crate::queue::events::Event;
-use crate::wire::Txid;
 
 /// A peer, connected or not.
 #[derive(Debug)]
@@ -37,7 +39,11 @@ pub(super) struct Peer {
 enum State {
     /// Dialled when the timer fires.
     Waiting,
-    Connecting { connection: ConnectionId, since: Instant, resolving: bool },
+    Connecting {
+        connection: ConnectionId,
+        since: Instant,
+        resolving: bool,
+    },
     Ready(Box<Session>),
 }
 
@@ -51,8 +57,7 @@ pub(super) struct Session {
     /// We do not read it, because nobody takes its messages.
     pub(super) paused: bool,
     pub(super) outstanding: Outstanding,
-    /// Transactions it asked for and was not sent yet.
-    pub(super) to_serve: VecDeque<Txid>,
+    pub(super) to_serve: ToServe,
     /// The addresses it sent last.
     pub(super) addresses: Vec<TimestampedAddress>,
     pub(super) asked_addresses: bool,
@@ -71,6 +76,11 @@ impl Peer {
             State::Ready(session) => Some(session),
             _ => None,
         }
+    }
+
+    /// Whether it is connected and its messages are taken.
+    pub(super) fn is_read(&self) -> bool {
+        self.session().is_some_and(|session| !session.paused)
     }
 
     fn connection(&self) -> Option<ConnectionId> {
@@ -93,9 +103,14 @@ impl Peer {
 
 impl Engine {
     /// Adds peers that are kept from now on; those known already keep their identity.
-    pub(crate) fn add_peers(&mut self, now: Now, addresses: Vec<PeerAddress>) -> Result<Vec<PeerId>, AddPeersError> {
+    pub(crate) fn add_peers(
+        &mut self,
+        now: Now,
+        addresses: Vec<PeerAddress>,
+    ) -> Result<Vec<PeerId>, AddPeersError> {
         let addresses: Vec<_> = addresses.into_iter().map(|a| a.or_port(self.config.network.port())).collect();
-        let known: HashMap<&PeerAddress, PeerId> = self.peers.iter().map(|(&id, peer)| (&peer.address, id)).collect();
+        let known: HashMap<&PeerAddress, PeerId> =
+            self.peers.iter().map(|(&id, peer)| (&peer.address, id)).collect();
         let mut new: Vec<&PeerAddress> = addresses.iter().filter(|address| !known.contains_key(address)).collect();
         new.sort_unstable();
         new.dedup();
@@ -144,18 +159,21 @@ impl Engine {
         true
     }
 
-    /// Ends the connection to a peer and does not dial it for as long.
+    /// Ends the connection to a peer and does not dial it for as long, a year at most.
     pub(crate) fn ban(&mut self, now: Now, id: PeerId, how_long: Duration) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else { return false };
-        peer.banned_until = now.instant.checked_add(how_long);
-        Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), peer.banned_until);
+        let until = now.instant + how_long.min(LONGEST);
+        peer.banned_until = Some(until);
+        if self.started {
+            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(until));
+        }
         self.end_connection(now, id, DisconnectReason::Banned);
         true
     }
 
     fn end_connection(&mut self, now: Now, id: PeerId, reason: DisconnectReason) {
         let Some(connection) = self.peers.get(&id).and_then(Peer::connection) else {
-            self.forget_if_removed(id);
+            self.forget_if_removed(now, id);
             return;
         };
         self.actions.push_back(Action::Close { connection, reason: reason.clone() });
@@ -214,7 +232,8 @@ impl Engine {
 
     pub(super) fn start_peers(&mut self, now: Now) {
         for (&id, peer) in &mut self.peers {
-            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(now.instant));
+            let at = peer.banned_until.map_or(now.instant, |until| until.max(now.instant));
+            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         }
         if self.peers.is_empty() {
             self.look_for_peers(now);
@@ -332,12 +351,13 @@ impl Engine {
             since: now.instant,
             paused: false,
             outstanding: Outstanding::default(),
-            to_serve: VecDeque::new(),
+            to_serve: ToServe::default(),
             addresses: Vec::new(),
             asked_addresses: false,
         }));
         self.tell_new_peer(id);
         self.ask_waiting(now);
+        self.offer_peer(now, id);
     }
 
     /// A connection ended, or could not be made.
@@ -347,12 +367,6 @@ impl Engine {
             return;
         }
         let address = peer.address.clone();
-        let failure = match &reason {
-            DisconnectReason::Protocol(ProtocolError::BadMerkleRoot | ProtocolError::DisconnectedHeaders) => {
-                AttemptFailure::WrongAnswer
-            }
-            _ => AttemptFailure::Disconnected,
-        };
         let session = match std::mem::replace(&mut peer.state, State::Waiting) {
             State::Ready(session) => Some(session),
             _ => None,
@@ -363,32 +377,32 @@ impl Engine {
             _ => peer.failures.saturating_add(1),
         };
         let event = match &session {
-            Some(_) => Event::Disconnected { peer: id, address, reason },
-            None => Event::Refused { peer: id, address, reason },
+            Some(_) => Event::Disconnected { peer: id, address, reason: reason.clone() },
+            None => Event::Refused { peer: id, address, reason: reason.clone() },
         };
         self.actions.push_back(Action::Event(event));
-        if self.forget_if_removed(id) {
-            if self.main_peer == Some(id) {
-                self.main_peer = None;
-            }
-        } else if let Some(peer) = self.peers.get_mut(&id) {
-            let at = now.instant + back_off(&self.config, peer.failures).mul_f64(self.random.jitter());
-            let at = peer.banned_until.map_or(at, |until| until.max(at));
-            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
-        }
+        let at = now.instant + back_off(&self.config, peer.failures, self.random.jitter());
+        let at = peer.banned_until.map_or(at, |until| until.max(at));
+        Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         if let Some(session) = session {
             self.ready -= 1;
-            self.lose_broadcast_peer(id);
-            self.move_requests(now, id, session.outstanding.requests(), failure);
+            self.lose_broadcast_peer(id, &session.to_serve);
+            self.move_requests(now, id, session.outstanding.requests(), &reason);
         }
+        // Last, as the requests it leaves name it among those they asked.
+        self.forget_if_removed(now, id);
     }
 
-    fn forget_if_removed(&mut self, id: PeerId) -> bool {
+    fn forget_if_removed(&mut self, now: Now, id: PeerId) {
         let removed = self.peers.get(&id).is_some_and(|peer| peer.removed && peer.connection().is_none());
         if removed && let Some(mut peer) = self.peers.remove(&id) {
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), None);
+            if self.main_peer == Some(id) {
+                self.main_peer = None;
+            }
+            // Those that waited for this peer only wait in vain.
+            self.ask_waiting(now);
         }
-        removed
     }
 
     /// A peer said what it takes.
@@ -416,11 +430,18 @@ impl Engine {
             return;
         }
         if paused {
-            let requests = session.outstanding.requests();
-            self.fail_paused(now, requests);
+            let owed = session.outstanding.requests();
+            self.leave_paused(now, owed);
         } else {
+            self.tell_new_peer(id);
             self.ask_waiting(now);
+            self.offer_peer(now, id);
         }
+    }
+
+    /// Whether a peer is connected, but not read.
+    pub(super) fn is_paused(&self, id: PeerId) -> bool {
+        self.peers.get(&id).and_then(Peer::session).is_some_and(|session| session.paused)
     }
 
     /// Notes that a peer did, or failed to do, what it was asked.
@@ -439,27 +460,49 @@ impl Engine {
     pub(super) fn best_peer(&self, may_ask: impl Fn(PeerId, &Session) -> bool) -> Option<PeerId> {
         self.peers
             .iter()
-            .filter(|&(&id, peer)| peer.session().is_some_and(|session| !session.paused && may_ask(id, session)))
+            .filter(|&(&id, peer)| peer.is_read() && peer.session().is_some_and(|session| may_ask(id, session)))
             .min_by(|a, b| self.rank(*a.0, a.1).total_cmp(&self.rank(*b.0, b.1)))
             .map(|(&id, _)| id)
     }
 
-    /// Ready peers whose messages are taken, best first.
-    pub(super) fn best_peers(&self) -> Vec<PeerId> {
-        let mut ranked: Vec<(PeerId, f64)> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.session().is_some_and(|session| !session.paused))
-            .map(|(&id, peer)| (id, self.rank(id, peer)))
-            .collect();
-        ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
+    /// The best so many of the peers that pass a test and are read, best first.
+    pub(super) fn best_peers(&self, most: usize, may_choose: impl Fn(PeerId) -> bool) -> Vec<PeerId> {
+        if most == 0 {
+            return Vec::new();
+        }
+        let chosen = self.peers.iter().filter(|&(&id, peer)| peer.is_read() && may_choose(id));
+        let mut ranked: Vec<(PeerId, f64)> = chosen.map(|(&id, peer)| (id, self.rank(id, peer))).collect();
+        let order = |a: &(PeerId, f64), b: &(PeerId, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));
+        if most < ranked.len() {
+            // Sorting a thousand peers for each transaction would be most of its work.
+            ranked.select_nth_unstable_by(most - 1, order);
+            ranked.truncate(most);
+        }
+        ranked.sort_unstable_by(order);
         ranked.into_iter().map(|(id, _)| id).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_peers(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
+        assert!(self.main_peer.is_none_or(|id| self.peers.contains_key(&id)), "the main peer is known");
+        let ready = self.peers.values().filter(|peer| peer.session().is_some()).count();
+        assert_eq!(self.ready, ready);
+        for (&id, peer) in &self.peers {
+            assert!(!peer.removed, "{id} was to be forgotten");
+            let has_timer = match &peer.state {
+                State::Waiting => self.started,
+                State::Connecting { resolving, .. } => *resolving,
+                State::Ready(_) => false,
+            };
+            assert_eq!(peer.timer.is_some(), has_timer, "{id}: {:?}", peer.state);
+            timers.extend(peer.timer.map(|at| (at, Timer::Peer(id))));
+        }
     }
 }
 
-fn back_off(config: &Config, failures: u32) -> Duration {
+fn back_off(config: &Config, failures: u32, jitter: f64) -> Duration {
     let doubled = config.redial_min.saturating_mul(1_u32 << failures.saturating_sub(1).min(20));
-    doubled.min(config.redial_max)
+    doubled.min(config.redial_max).mul_f64(jitter).min(config.redial_max)
 }
 
 /// A peer that is not measured yet stands behind those that are near.

@@ -2,14 +2,17 @@
 //!
 //! Layer 4. Section 4 of the wire specification: there are no request ids, so replies are told by their content.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::pool::Session;
-use super::{Action, Engine, Now, RequestOutcome, Timer};
-use crate::error::{Attempt, AttemptFailure, RequestError};
+use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
+use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
 use crate::message::{Block, BlockHeader, GetHeaders, Inventory, Message, TimestampedAddress, Transaction};
 use crate::peer::{ConnectionId, PeerId};
+use crate::proto::ProtocolError;
 use crate::request::{Answer, Question, RequestOptions, TransactionNotFound};
 use crate::wire::{BlockHash, Command, Txid};
 
@@ -29,7 +32,7 @@ pub(super) struct OpenRequest {
     since: Instant,
     /// `None` before the start.
     deadline: Option<Instant>,
-    /// When the next peer is asked if the current one has not answered.
+    /// When the next peer is asked if the current one has not answered, or a peer that was busy is free.
     attempt_deadline: Option<Instant>,
     timer: Option<Instant>,
     /// Whoever was asked and may still answer; the last one is the current one.
@@ -37,34 +40,60 @@ pub(super) struct OpenRequest {
     /// Whoever was asked, so as not to ask twice.
     tried: HashSet<ConnectionId>,
     failures: Vec<Attempt>,
-    /// Of a request for many transactions: what came, and what the current peer has not answered yet.
+    /// Of a request for many transactions: what came.
     found: HashMap<Txid, Transaction>,
-    awaited: HashSet<Txid>,
     cost: usize,
 }
 
 /// What one connected peer was asked, by what its answers will hold.
 ///
-/// An entry whose request has ended stays as `None`, so that the late answer is not taken for news.
+/// What a request asked stays when it has ended, so that the late answer is not taken for news.
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
-    transactions: HashMap<Txid, VecDeque<Option<RequestId>>>,
-    blocks: HashMap<BlockHash, VecDeque<Option<RequestId>>>,
+    transactions: HashMap<Txid, VecDeque<Asked>>,
+    blocks: HashMap<BlockHash, VecDeque<Asked>>,
     pings: HashMap<u64, (RequestId, Instant)>,
     headers: Option<HeadersInFlight>,
-    addresses: Vec<RequestId>,
-    /// Requests that have not ended.
+    addresses: BTreeSet<RequestId>,
+    /// The requests that have not ended, and how many answers each is owed.
     live: HashMap<RequestId, usize>,
+    /// Always how many transactions, blocks and pings are owed to requests that have ended.
     ended: usize,
+    next_order: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    request: RequestId,
+    /// Greater for what was asked later.
+    order: u64,
 }
 
 /// Two overlapping replies to `getheaders` could not be told apart, so one is in flight at a time.
 #[derive(Debug)]
 struct HeadersInFlight {
-    /// `None` once its request has ended.
-    request: Option<RequestId>,
+    request: RequestId,
     question: GetHeaders,
     since: Instant,
+}
+
+impl OpenRequest {
+    /// Whether a peer may be asked: it was not on this connection, and has not answered on an earlier one.
+    fn may_ask(&self, peer: PeerId, session: &Session) -> bool {
+        let has_answered = |attempt: &Attempt| {
+            attempt.peer == peer
+                && matches!(attempt.failure, AttemptFailure::NotFound | AttemptFailure::WrongAnswer)
+        };
+        self.only.is_none_or(|only| only == peer)
+            && !self.tried.contains(&session.connection)
+            && !self.failures.iter().any(has_answered)
+    }
+
+    /// Whether a peer has let its share of the time pass.
+    fn has_timed_out(&self, peer: PeerId) -> bool {
+        let timed_out = |attempt: &Attempt| attempt.peer == peer && attempt.failure == AttemptFailure::TimedOut;
+        self.failures.iter().any(timed_out)
+    }
 }
 
 impl HeadersInFlight {
@@ -106,7 +135,10 @@ impl Outstanding {
             Message::Tx(tx) => self.transactions.contains_key(&tx.txid()),
             Message::Headers(headers) => self.headers.as_ref().is_some_and(|h| h.is_answered_by(headers)),
             Message::NotFound(items) => {
-                items.iter().all(|item| item.txid().is_some_and(|txid| self.transactions.contains_key(&txid)))
+                // One that is named twice might be owed once.
+                let mut seen = HashSet::new();
+                let mut expects = |txid: Txid| self.transactions.contains_key(&txid) && seen.insert(txid);
+                items.iter().all(|item| item.txid().is_some_and(&mut expects))
             }
             Message::Pong { nonce } => self.pings.contains_key(nonce),
             _ => false,
@@ -114,113 +146,153 @@ impl Outstanding {
     }
 
     fn may_take_headers(&self, now: Now) -> bool {
-        match &self.headers {
-            None => true,
-            // A node in initial block download never answers; it is asked again after a while.
-            Some(in_flight) => in_flight.request.is_none() && now.instant >= in_flight.since + HEADERS_PATIENCE,
-        }
+        self.headers.is_none() || self.gives_up_headers_at().is_some_and(|at| now.instant >= at)
     }
 
-    fn expect_transaction(&mut self, txid: Txid, request: RequestId) {
-        self.transactions.entry(txid).or_default().push_back(Some(request));
+    /// When a reply that nobody waits for any more need not be reckoned with.
+    fn gives_up_headers_at(&self) -> Option<Instant> {
+        let in_flight = self.headers.as_ref()?;
+        let has_ended = !self.live.contains_key(&in_flight.request);
+        // A node in initial block download never answers; it is asked again after a while.
+        has_ended.then(|| in_flight.since + HEADERS_PATIENCE)
+    }
+
+    fn ask_transaction(&mut self, txid: Txid, request: RequestId) {
+        let asked = self.note_asked(request);
+        self.transactions.entry(txid).or_default().push_back(asked);
+    }
+
+    fn ask_block(&mut self, hash: BlockHash, request: RequestId) {
+        let asked = self.note_asked(request);
+        self.blocks.entry(hash).or_default().push_back(asked);
+    }
+
+    fn ask_ping(&mut self, nonce: u64, request: RequestId, now: Now) {
+        self.note_asked(request);
+        self.pings.insert(nonce, (request, now.instant));
+    }
+
+    fn ask_headers(&mut self, question: GetHeaders, request: RequestId, now: Now) {
+        self.note_asked(request);
+        self.headers = Some(HeadersInFlight { request, question, since: now.instant });
+    }
+
+    fn ask_addresses(&mut self, request: RequestId) {
+        self.note_asked(request);
+        self.addresses.insert(request);
+    }
+
+    fn note_asked(&mut self, request: RequestId) -> Asked {
         *self.live.entry(request).or_default() += 1;
+        self.next_order += 1;
+        Asked { request, order: self.next_order }
     }
 
-    /// Takes the oldest request that waits for this transaction; `None` if none ever did.
+    /// Takes the oldest entry for a transaction; `None` if there is none, else the request if it has not ended.
     fn take_transaction(&mut self, txid: &Txid) -> Option<Option<RequestId>> {
         // Looked up on the way of every transaction, so the empty map is worth a look of its own.
         if self.transactions.is_empty() {
             return None;
         }
-        let taken = take_oldest(&mut self.transactions, txid)?;
-        self.note_taken(taken);
-        Some(taken)
+        let asked = take_oldest(&mut self.transactions, txid)?;
+        Some(self.note_answered(asked.request))
+    }
+
+    /// Takes the entry of the transaction asked first.
+    fn take_first_transaction(&mut self) -> Option<Option<RequestId>> {
+        let first = self.transactions.iter().min_by_key(|(_, asked)| asked.front().map(|asked| asked.order));
+        let txid = *first?.0;
+        self.take_transaction(&txid)
     }
 
     fn take_block(&mut self, hash: &BlockHash) -> Option<Option<RequestId>> {
-        let taken = take_oldest(&mut self.blocks, hash)?;
-        self.note_taken(taken);
-        Some(taken)
+        let asked = take_oldest(&mut self.blocks, hash)?;
+        Some(self.note_answered(asked.request))
     }
 
-    fn note_taken(&mut self, taken: Option<RequestId>) {
-        match taken {
-            None => self.ended -= 1,
-            Some(request) => {
-                if let Some(count) = self.live.get_mut(&request) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.live.remove(&request);
-                    }
-                }
-            }
+    fn take_ping(&mut self, nonce: u64) -> Option<(Option<RequestId>, Instant)> {
+        let (request, sent_at) = self.pings.remove(&nonce)?;
+        Some((self.note_answered(request), sent_at))
+    }
+
+    fn take_headers(&mut self, headers: &[BlockHeader]) -> Option<Option<RequestId>> {
+        let in_flight = self.headers.take_if(|in_flight| in_flight.is_answered_by(headers))?;
+        Some(self.live.remove(&in_flight.request).map(|_| in_flight.request))
+    }
+
+    fn take_addresses(&mut self) -> BTreeSet<RequestId> {
+        let requests = std::mem::take(&mut self.addresses);
+        for request in &requests {
+            self.live.remove(request);
         }
+        requests
+    }
+
+    fn note_answered(&mut self, request: RequestId) -> Option<RequestId> {
+        let Some(owed) = self.live.get_mut(&request) else {
+            self.ended -= 1;
+            return None;
+        };
+        *owed -= 1;
+        if *owed == 0 {
+            self.live.remove(&request);
+        }
+        Some(request)
     }
 
     /// Notes that a request has ended; its late answers will be taken without being told to anybody.
-    fn end(&mut self, request: RequestId, question: &Question) {
-        if self.live.remove(&request).is_none() {
+    fn end(&mut self, request: RequestId) {
+        let Some(owed) = self.live.remove(&request) else { return };
+        let is_headers = self.headers.as_ref().is_some_and(|in_flight| in_flight.request == request);
+        if is_headers || self.addresses.remove(&request) {
             return;
         }
-        let mut ended = 0;
-        match question {
-            Question::Transaction(txid) => ended += end_in(&mut self.transactions, txid, request),
-            Question::Transactions(txids) => {
-                for txid in txids {
-                    ended += end_in(&mut self.transactions, txid, request);
-                }
-            }
-            Question::Block(hash) => ended += end_in(&mut self.blocks, hash, request),
-            Question::Headers(_) => {
-                if let Some(in_flight) = &mut self.headers
-                    && in_flight.request == Some(request)
-                {
-                    in_flight.request = None;
-                }
-            }
-            Question::Addresses => self.addresses.retain(|&id| id != request),
-            Question::Ping => self.pings.retain(|_, (id, _)| *id != request),
-        }
-        self.ended += ended;
+        self.ended += owed;
         if self.ended > MAX_ENDED {
             // A peer that never answers must not make us remember for ever what it was asked.
+            let live = &self.live;
+            let keep_live = |requests: &mut VecDeque<Asked>| {
+                requests.retain(|asked| live.contains_key(&asked.request));
+                !requests.is_empty()
+            };
             self.transactions.retain(|_, requests| keep_live(requests));
             self.blocks.retain(|_, requests| keep_live(requests));
+            self.pings.retain(|_, (request, _)| live.contains_key(request));
             self.ended = 0;
         }
     }
 }
 
-fn keep_live(requests: &mut VecDeque<Option<RequestId>>) -> bool {
-    requests.retain(Option::is_some);
-    !requests.is_empty()
+#[cfg(test)]
+impl Outstanding {
+    fn check(&self) {
+        let queues = || self.transactions.values().chain(self.blocks.values());
+        assert!(queues().all(|requests| !requests.is_empty()));
+        let (mut owed, mut ended) = (HashMap::new(), 0);
+        for id in queues().flatten().map(|asked| asked.request).chain(self.pings.values().map(|ping| ping.0)) {
+            if self.live.contains_key(&id) {
+                *owed.entry(id).or_default() += 1;
+            } else {
+                ended += 1;
+            }
+        }
+        let headers = self.headers.iter().map(|in_flight| in_flight.request);
+        for id in headers.filter(|id| self.live.contains_key(id)).chain(self.addresses.iter().copied()) {
+            *owed.entry(id).or_default() += 1;
+        }
+        assert_eq!(self.live, owed);
+        assert_eq!(self.ended, ended);
+        assert!(ended <= MAX_ENDED);
+    }
 }
 
-fn take_oldest<K: std::hash::Hash + Eq>(
-    map: &mut HashMap<K, VecDeque<Option<RequestId>>>,
-    key: &K,
-) -> Option<Option<RequestId>> {
+fn take_oldest<K: Hash + Eq>(map: &mut HashMap<K, VecDeque<Asked>>, key: &K) -> Option<Asked> {
     let requests = map.get_mut(key)?;
     let taken = requests.pop_front();
     if requests.is_empty() {
         map.remove(key);
     }
     taken
-}
-
-fn end_in<K: std::hash::Hash + Eq>(
-    map: &mut HashMap<K, VecDeque<Option<RequestId>>>,
-    key: &K,
-    request: RequestId,
-) -> usize {
-    let entry = map.get_mut(key).and_then(|requests| requests.iter_mut().find(|entry| **entry == Some(request)));
-    match entry {
-        Some(entry) => {
-            *entry = None;
-            1
-        }
-        None => 0,
-    }
 }
 
 impl Engine {
@@ -256,7 +328,6 @@ impl Engine {
                 tried: HashSet::new(),
                 failures: Vec::new(),
                 found: HashMap::new(),
-                awaited: HashSet::new(),
                 cost,
             },
         );
@@ -296,9 +367,7 @@ impl Engine {
     fn start_request(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.since = now.instant;
-        // A timeout beyond the clock is a year's.
-        let timeout = request.timeout.min(MAX_TIMEOUT);
-        request.deadline = Some(now.instant + timeout);
+        request.deadline = Some(now.instant + request.timeout.min(LONGEST));
         self.ask(now, id);
     }
 
@@ -306,14 +375,11 @@ impl Engine {
     fn ask(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
         let is_headers = matches!(request.question, Question::Headers(_));
-        let is_allowed = |peer: PeerId| request.only.is_none_or(|only| only == peer);
         let mut candidates = 0_u32;
         let next = if request.attempts_left == 0 {
             None
         } else {
-            let untried = |peer: PeerId, session: &Session| {
-                is_allowed(peer) && !request.tried.contains(&session.connection)
-            };
+            let untried = |peer: PeerId, session: &Session| request.may_ask(peer, session);
             let with_addresses = match request.question {
                 Question::Addresses => self.best_peer(|peer, s| untried(peer, s) && !s.addresses.is_empty()),
                 _ => None,
@@ -357,38 +423,32 @@ impl Engine {
         let outstanding = &mut session.outstanding;
         let message = match &request.question {
             Question::Transaction(txid) => {
-                outstanding.expect_transaction(*txid, id);
-                request.awaited = HashSet::from([*txid]);
+                outstanding.ask_transaction(*txid, id);
                 Some(Message::GetData(vec![Inventory::transaction(*txid)]))
             }
             Question::Transactions(txids) => {
-                let missing: Vec<Txid> =
-                    txids.iter().copied().filter(|txid| !request.found.contains_key(txid)).collect();
-                missing.iter().for_each(|&txid| outstanding.expect_transaction(txid, id));
-                let items = missing.iter().map(|&txid| Inventory::transaction(txid)).collect();
-                request.awaited = missing.into_iter().collect();
-                Some(Message::GetData(items))
+                let missing = txids.iter().copied().filter(|txid| !request.found.contains_key(txid));
+                let ask = |txid| {
+                    outstanding.ask_transaction(txid, id);
+                    Inventory::transaction(txid)
+                };
+                Some(Message::GetData(missing.map(ask).collect()))
             }
             Question::Block(hash) => {
-                outstanding.blocks.entry(*hash).or_default().push_back(Some(id));
-                outstanding.live.insert(id, 1);
+                outstanding.ask_block(*hash, id);
                 Some(Message::GetData(vec![Inventory::block(*hash)]))
             }
             Question::Headers(question) => {
-                outstanding.headers =
-                    Some(HeadersInFlight { request: Some(id), question: question.clone(), since: now.instant });
-                outstanding.live.insert(id, 1);
+                outstanding.ask_headers(question.clone(), id, now);
                 Some(Message::GetHeaders(question.clone()))
             }
             Question::Addresses => {
-                outstanding.addresses.push(id);
-                outstanding.live.insert(id, 1);
+                outstanding.ask_addresses(id);
                 // A node answers the first one only (trap of section 2.14).
                 (!std::mem::replace(&mut session.asked_addresses, true)).then_some(Message::GetAddr)
             }
             Question::Ping => {
-                outstanding.pings.insert(nonce, (id, now.instant));
-                outstanding.live.insert(id, 1);
+                outstanding.ask_ping(nonce, id, now);
                 Some(Message::Ping { nonce })
             }
         };
@@ -408,28 +468,49 @@ impl Engine {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.attempt_deadline = None;
         if !request.asked.is_empty() {
-            // The last one asked may still answer.
-            self.set_request_timer(id);
+            let asked = request.asked.clone();
+            if asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
+                self.complete(now, id, None, Err(RequestError::MessageQueueFull));
+            } else {
+                // The last ones asked may still answer.
+                self.set_request_timer(id);
+            }
             return;
         }
-        let is_allowed = |peer: PeerId| request.only.is_none_or(|only| only == peer);
+        let only = request.only;
         let mut connected = self
             .peers
             .iter()
-            .filter(|&(&id, _)| is_allowed(id))
-            .filter_map(|(_, peer)| peer.session())
+            .filter(|&(&peer, _)| only.is_none_or(|only| only == peer))
+            .filter_map(|(_, p)| p.session())
             .peekable();
         let all_paused = connected.peek().is_some() && connected.all(|session| session.paused);
+        let Some(request) = self.requests.get(&id) else { return };
+        let is_hopeless = request.only.is_some_and(|only| !self.peers.contains_key(&only));
         let was_lost = |attempt: &Attempt| attempt.failure == AttemptFailure::Disconnected;
         let was_answered = request.failures.iter().any(|attempt| !was_lost(attempt));
         if all_paused {
             self.complete(now, id, None, Err(RequestError::MessageQueueFull));
-        } else if request.attempts_left == 0 || (was_answered && !busy) {
+        } else if is_hopeless || request.attempts_left == 0 || (was_answered && !busy) {
             self.give_up(now, id);
         } else {
+            let at = self.headers_free_at(request);
             self.waiting.insert(id);
+            if let Some(request) = self.requests.get_mut(&id) {
+                request.attempt_deadline = at;
+            }
             self.set_request_timer(id);
         }
+    }
+
+    /// When the first peer is given up that keeps a request for headers waiting.
+    fn headers_free_at(&self, request: &OpenRequest) -> Option<Instant> {
+        let Question::Headers(_) = request.question else { return None };
+        let sessions = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.session()?)));
+        sessions
+            .filter(|&(id, session)| !session.paused && request.may_ask(id, session))
+            .filter_map(|(_, session)| session.outstanding.gives_up_headers_at())
+            .min()
     }
 
     /// Ends a request that no further peer can be asked.
@@ -438,12 +519,14 @@ impl Engine {
         let attempts = request.failures.clone();
         let said_no = |attempt: &Attempt| attempt.failure == AttemptFailure::NotFound;
         let result = match &request.question {
+            _ if attempts.is_empty() => Err(RequestError::NoPeers),
             // Each transaction has a result of its own.
             Question::Transactions(txids) if attempts.iter().any(said_no) => {
-                let result = |txid: &Txid| request.found.get(txid).cloned().ok_or(TransactionNotFound { txid: *txid });
+                let result =
+                    |txid: &Txid| request.found.get(txid).cloned().ok_or(TransactionNotFound { txid: *txid });
                 Ok(Answer::Transactions(txids.iter().map(result).collect()))
             }
-            _ if !attempts.is_empty() && attempts.iter().all(said_no) => Err(RequestError::NotFound { attempts }),
+            _ if attempts.iter().all(said_no) => Err(RequestError::NotFound { attempts }),
             _ if attempts.iter().any(|attempt| attempt.failure == AttemptFailure::TimedOut) => {
                 Err(RequestError::TimedOut { attempts })
             }
@@ -469,63 +552,118 @@ impl Engine {
             self.complete(now, id, None, Err(RequestError::TimedOut { attempts }));
             return;
         }
-        if request.attempt_deadline.is_some_and(|deadline| now.instant >= deadline)
-            && let Some(&(peer, _)) = request.asked.last()
-        {
-            // Its late answer still counts.
-            self.note_failure(id, peer, AttemptFailure::TimedOut);
+        if request.attempt_deadline.is_some_and(|deadline| now.instant >= deadline) {
+            if let Some(&(peer, _)) = request.asked.last() {
+                // Its late answer still counts.
+                self.note_failure(id, peer, AttemptFailure::TimedOut);
+            }
             self.ask(now, id);
             return;
         }
         self.set_request_timer(id);
     }
 
-    /// Keeps what a peer failed to do, once for each failure.
+    /// Keeps what a peer failed to do; of each peer the last failure.
     fn note_failure(&mut self, id: RequestId, peer: PeerId, failure: AttemptFailure) {
         let Some(address) = self.peers.get(&peer).map(|peer| peer.address.clone()) else { return };
         let Some(request) = self.requests.get_mut(&id) else { return };
-        let attempt = Attempt { peer, address, failure };
-        if request.failures.contains(&attempt) {
-            return;
+        match request.failures.iter_mut().find(|attempt| attempt.peer == peer) {
+            Some(attempt) if attempt.failure == failure => return,
+            Some(attempt) => attempt.failure = failure,
+            None => request.failures.push(Attempt { peer, address, failure }),
         }
-        // A peer that is lost again and again is listed once; so the list stays short.
-        request.failures.push(attempt);
-        if failure == AttemptFailure::TimedOut {
+        let is_its_fault = match failure {
+            AttemptFailure::WrongAnswer => true,
+            // We do not blame a peer for what we do not read.
+            AttemptFailure::TimedOut => !self.is_paused(peer),
+            _ => false,
+        };
+        if is_its_fault {
             self.note_answer(peer, false);
         }
     }
 
     /// Requests whose peer was lost go to the next.
-    pub(super) fn move_requests(&mut self, now: Now, peer: PeerId, lost: Vec<RequestId>, failure: AttemptFailure) {
+    pub(super) fn move_requests(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        lost: Vec<RequestId>,
+        reason: &DisconnectReason,
+    ) {
         for id in lost {
+            let Some(request) = self.requests.get(&id) else { continue };
+            let failure = failure_by(reason, &request.question);
+            let had_failed = request.has_timed_out(peer);
             self.note_failure(id, peer, failure);
             let Some(request) = self.requests.get_mut(&id) else { continue };
             let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
             request.asked.retain(|&(asked, _)| asked != peer);
             if was_current {
-                if failure == AttemptFailure::Disconnected {
+                if failure == AttemptFailure::Disconnected && !had_failed {
                     // A loss says nothing about the question.
                     request.attempts_left += 1;
                 }
-                request.awaited.clear();
                 self.ask(now, id);
             }
         }
     }
 
-    /// Requests to a peer whose messages nobody takes end at once: their replies lie behind those.
-    pub(super) fn fail_paused(&mut self, now: Now, requests: Vec<RequestId>) {
-        for id in requests {
-            self.complete(now, id, None, Err(RequestError::MessageQueueFull));
+    /// A peer is not read any more, as nobody takes its messages: the replies it owes lie behind those, so others are
+    /// asked, and where there is none the request ends at once.
+    pub(super) fn leave_paused(&mut self, now: Now, owed: Vec<RequestId>) {
+        for id in owed {
+            let current = self.requests.get(&id).and_then(|request| request.asked.last());
+            if current.is_some_and(|&(peer, _)| self.is_paused(peer)) {
+                self.ask(now, id);
+            }
+        }
+        self.ask_waiting(now);
+    }
+
+    /// Asks for whoever waits, as a peer has become free, or is gone for ever.
+    pub(super) fn ask_waiting(&mut self, now: Now) {
+        if !self.started {
+            return;
+        }
+        let waiting: Vec<RequestId> = self.waiting.iter().copied().collect();
+        for id in waiting {
+            self.ask(now, id);
         }
     }
 
-    /// Asks for whoever waits, as a peer has become free.
-    pub(super) fn ask_waiting(&mut self, now: Now) {
-        for id in std::mem::take(&mut self.waiting) {
-            self.waiting.insert(id);
-            if self.started {
+    /// Asks for whoever waits for headers, until every peer is asked for some.
+    fn ask_waiting_for_headers(&mut self, now: Now) {
+        let is_free = |session: &Session| !session.paused && session.outstanding.may_take_headers(now);
+        let mut next = self.waiting.first().copied();
+        while let Some(id) = next
+            && self.peers.values().any(|peer| peer.session().is_some_and(is_free))
+        {
+            if self.requests.get(&id).is_some_and(|request| matches!(request.question, Question::Headers(_))) {
                 self.ask(now, id);
+            }
+            next = self.waiting.range((Bound::Excluded(id), Bound::Unbounded)).next().copied();
+        }
+    }
+
+    /// A peer has connected, or is read again: it takes over from those that are silent.
+    pub(super) fn offer_peer(&mut self, now: Now, peer: PeerId) {
+        let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session()) else { return };
+        let has_one_chance = |request: &OpenRequest| {
+            let may_move = request.attempts_left > 0 && request.may_ask(peer, session);
+            !request.asked.is_empty() && request.attempt_deadline.is_none() && may_move
+        };
+        let mut offered: Vec<RequestId> =
+            self.requests.iter().filter(|(_, request)| has_one_chance(request)).map(|(&id, _)| id).collect();
+        offered.sort_unstable();
+        for id in offered {
+            let Some(request) = self.requests.get_mut(&id) else { continue };
+            if request.asked.last().is_some_and(|&(current, _)| request.has_timed_out(current)) {
+                self.ask(now, id);
+            } else if let Some(deadline) = request.deadline {
+                let left = deadline.saturating_duration_since(now.instant);
+                request.attempt_deadline = Some(now.instant + left / 2);
+                self.set_request_timer(id);
             }
         }
     }
@@ -543,9 +681,12 @@ impl Engine {
         self.requests_cost -= request.cost;
         self.waiting.remove(&id);
         Self::set_timer(&mut self.timers, &mut request.timer, Timer::Request(id), None);
+        let is_headers = matches!(request.question, Question::Headers(_));
+        let mut leaves_headers = false;
         for &(asked, connection) in &request.asked {
             if let Some(session) = self.session_mut(asked, connection) {
-                session.outstanding.end(id, &request.question);
+                session.outstanding.end(id);
+                leaves_headers |= session.outstanding.gives_up_headers_at().is_some();
             }
         }
         if let Some(peer) = peer {
@@ -560,6 +701,10 @@ impl Engine {
                 took: now.instant.saturating_duration_since(request.since),
             },
         });
+        if leaves_headers && is_headers {
+            // Whoever waits for the same peer learns how long.
+            self.ask_waiting(now);
+        }
     }
 
     /// Whether a block was asked of this peer, also by a request that has ended.
@@ -582,15 +727,21 @@ impl Engine {
             None => Some(transaction),
             Some(None) => None,
             Some(Some(id)) => {
-                self.transaction_found(now, id, peer, transaction);
+                self.transaction_found(now, id, peer, connection, transaction);
                 None
             }
         }
     }
 
-    fn transaction_found(&mut self, now: Now, id: RequestId, peer: PeerId, transaction: Transaction) {
+    fn transaction_found(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        peer: PeerId,
+        connection: ConnectionId,
+        transaction: Transaction,
+    ) {
         let Some(request) = self.requests.get_mut(&id) else { return };
-        request.awaited.remove(&transaction.txid());
         let txids = match &request.question {
             Question::Transactions(txids) => txids,
             _ => return self.complete(now, id, Some(peer), Ok(Answer::Transaction(transaction))),
@@ -600,13 +751,16 @@ impl Engine {
             // In the order asked.
             let results = txids.iter().filter_map(|txid| request.found.remove(txid)).map(Ok).collect();
             self.complete(now, id, Some(peer), Ok(Answer::Transactions(results)));
-        } else if request.awaited.is_empty() {
-            self.not_found(now, id, peer);
+        } else {
+            self.not_found(now, id, peer, connection);
         }
     }
 
-    /// The peer has answered for everything it was asked, and something is missing.
-    fn not_found(&mut self, now: Now, id: RequestId, peer: PeerId) {
+    /// Something is missing: once the peer has answered for everything it was asked, it is another's turn.
+    fn not_found(&mut self, now: Now, id: RequestId, peer: PeerId, connection: ConnectionId) {
+        if self.session_mut(peer, connection).is_some_and(|session| session.outstanding.live.contains_key(&id)) {
+            return;
+        }
         self.note_failure(id, peer, AttemptFailure::NotFound);
         self.note_answer(peer, true);
         let Some(request) = self.requests.get_mut(&id) else { return };
@@ -629,18 +783,12 @@ impl Engine {
         for item in items {
             let taken = item.txid().and_then(|txid| {
                 let session = self.session_mut(peer, connection)?;
-                session.outstanding.take_transaction(&txid).map(|taken| (txid, taken))
+                session.outstanding.take_transaction(&txid)
             });
             match taken {
                 None => unclaimed.push(item),
-                Some((_, None)) => {}
-                Some((txid, Some(id))) => {
-                    let Some(request) = self.requests.get_mut(&id) else { continue };
-                    request.awaited.remove(&txid);
-                    if request.awaited.is_empty() {
-                        self.not_found(now, id, peer);
-                    }
-                }
+                Some(None) => {}
+                Some(Some(id)) => self.not_found(now, id, peer, connection),
             }
         }
         unclaimed
@@ -673,16 +821,11 @@ impl Engine {
         headers: Vec<BlockHeader>,
     ) -> Option<Vec<BlockHeader>> {
         let Some(session) = self.session_mut(peer, connection) else { return Some(headers) };
-        let is_answer = |in_flight: &mut HeadersInFlight| in_flight.is_answered_by(&headers);
-        let Some(in_flight) = session.outstanding.headers.take_if(is_answer) else {
-            return Some(headers);
-        };
-        if let Some(id) = in_flight.request {
-            session.outstanding.live.remove(&id);
+        let Some(request) = session.outstanding.take_headers(&headers) else { return Some(headers) };
+        if let Some(id) = request {
             self.complete(now, id, Some(peer), Ok(Answer::Headers(headers)));
         }
-        // The peer may be asked for headers again.
-        self.ask_waiting(now);
+        self.ask_waiting_for_headers(now);
         None
     }
 
@@ -699,11 +842,8 @@ impl Engine {
             return false;
         }
         session.addresses = addresses.to_vec();
-        let requests = std::mem::take(&mut session.outstanding.addresses);
+        let requests = session.outstanding.take_addresses();
         for &id in &requests {
-            if let Some(session) = self.session_mut(peer, connection) {
-                session.outstanding.live.remove(&id);
-            }
             self.complete(now, id, Some(peer), Ok(Answer::Addresses(addresses.to_vec())));
         }
         !requests.is_empty()
@@ -712,10 +852,11 @@ impl Engine {
     /// Takes the pong to a caller's ping; false if it is nobody's.
     pub(super) fn answer_ping(&mut self, now: Now, peer: PeerId, connection: ConnectionId, nonce: u64) -> bool {
         let Some(session) = self.session_mut(peer, connection) else { return false };
-        let Some((id, sent_at)) = session.outstanding.pings.remove(&nonce) else { return false };
-        session.outstanding.live.remove(&id);
-        let round_trip = now.instant.saturating_duration_since(sent_at);
-        self.complete(now, id, Some(peer), Ok(Answer::RoundTrip(round_trip)));
+        let Some((request, sent_at)) = session.outstanding.take_ping(nonce) else { return false };
+        if let Some(id) = request {
+            let round_trip = now.instant.saturating_duration_since(sent_at);
+            self.complete(now, id, Some(peer), Ok(Answer::RoundTrip(round_trip)));
+        }
         true
     }
 
@@ -733,16 +874,52 @@ impl Engine {
         let taken = match block {
             Some(hash) => session.outstanding.take_block(&hash),
             // The id of a transaction is not in its first bytes; nodes answer in the order asked.
-            None => {
-                let oldest = session.outstanding.transactions.iter().min_by_key(|(_, requests)| requests.front());
-                let txid = oldest.map(|(&txid, _)| txid);
-                txid.and_then(|txid| session.outstanding.take_transaction(&txid))
-            }
+            None => session.outstanding.take_first_transaction(),
         };
         if let Some(Some(id)) = taken {
             self.complete(now, id, Some(peer), Err(RequestError::TooLarge { length, limit }));
         }
         taken.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_requests(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
+        assert_eq!(self.requests_cost, self.requests.values().map(|request| request.cost).sum());
+        assert!(self.requests_cost <= self.config.requests_limit);
+        for (&id, request) in &self.requests {
+            assert_eq!(request.asked.is_empty(), self.waiting.contains(&id), "{id:?} waits, or somebody was asked");
+            assert_eq!(request.deadline.is_some(), self.started, "{id:?} ends");
+            let due = [request.deadline, request.attempt_deadline].into_iter().flatten().min();
+            assert_eq!(request.timer, due, "{id:?}");
+            timers.extend(due.map(|at| (at, Timer::Request(id))));
+            for &(peer, connection) in &request.asked {
+                let session = self.peers[&peer].session().expect("whoever was asked is connected");
+                assert_eq!(session.connection, connection);
+                assert!(session.outstanding.live.contains_key(&id), "{peer} owes {id:?} an answer");
+                assert!(request.tried.contains(&connection));
+            }
+            let peers: HashSet<PeerId> = request.failures.iter().map(|attempt| attempt.peer).collect();
+            assert_eq!(peers.len(), request.failures.len(), "{id:?} lists each peer once: {:?}", request.failures);
+        }
+        assert!(self.waiting.iter().all(|id| self.requests.contains_key(id)), "only open requests wait");
+        for (&peer, session) in self.peers.iter().filter_map(|(id, peer)| Some((id, peer.session()?))) {
+            session.outstanding.check();
+            for id in session.outstanding.live.keys() {
+                let asked = self.requests.get(id).is_some_and(|r| r.asked.contains(&(peer, session.connection)));
+                assert!(asked, "{id:?} waits for {peer}");
+            }
+        }
+    }
+}
+
+/// What the end of a connection means to a question that was asked on it.
+fn failure_by(reason: &DisconnectReason, question: &Question) -> AttemptFailure {
+    match (reason, question) {
+        (DisconnectReason::Protocol(ProtocolError::BadMerkleRoot), Question::Block(_))
+        | (DisconnectReason::Protocol(ProtocolError::DisconnectedHeaders), Question::Headers(_)) => {
+            AttemptFailure::WrongAnswer
+        }
+        _ => AttemptFailure::Disconnected,
     }
 }
 
@@ -760,4 +937,3 @@ const REQUEST_COST: usize = 512;
 const HEADERS_PATIENCE: Duration = Duration::from_secs(30);
 /// Ended requests remembered for each peer.
 const MAX_ENDED: usize = 10_000;
-const MAX_TIMEOUT: Duration = Duration::from_secs(366 * 24 * 3_600);

@@ -21,9 +21,7 @@ impl Engine {
         match message {
             Message::Tx(tx) => self.answer_transaction(now, peer, connection, tx).map(Message::Tx),
             Message::Block(block) => self.answer_block(now, peer, connection, block).map(Message::Block),
-            Message::Headers(headers) => {
-                self.answer_headers(now, peer, connection, headers).map(Message::Headers)
-            }
+            Message::Headers(headers) => self.answer_headers(now, peer, connection, headers).map(Message::Headers),
             Message::NotFound(items) => {
                 let unclaimed = self.answer_not_found(now, peer, connection, items);
                 (!unclaimed.is_empty()).then_some(Message::NotFound(unclaimed))
@@ -44,9 +42,7 @@ impl Engine {
                 let unclaimed = self.serve(peer, connection, items);
                 (!unclaimed.is_empty()).then_some(Message::GetData(unclaimed))
             }
-            Message::Reject(reject) => {
-                (!self.hear_reject(peer, &reject)).then_some(Message::Reject(reject))
-            }
+            Message::Reject(reject) => (!self.hear_reject(peer, &reject)).then_some(Message::Reject(reject)),
             other => Some(other),
         }
     }

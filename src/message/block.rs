@@ -3,6 +3,7 @@
 //! Sections 2.13 and 6.5 of the wire specification (the node's `src/primitives/block.h`).
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::{Transaction, TransactionView};
 use crate::block::{MerkleError, merkle_root};
@@ -94,6 +95,12 @@ fn field<const N: usize>(bytes: &[u8; BlockHeader::LEN], at: usize) -> [u8; N] {
 pub struct Block {
     /// Exactly one block; every length in it is checked.
     raw: SharedBytes,
+    /// Shared, so that a block is as small to move as any other message.
+    summary: Arc<Summary>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Summary {
     header: BlockHeader,
     hash: BlockHash,
     transaction_count: usize,
@@ -111,7 +118,7 @@ impl Block {
         for transaction in &transactions {
             raw.extend_from_slice(transaction.raw());
         }
-        Self { raw: raw.into(), header, hash: header.hash(), transaction_count: transactions.len() }
+        Self::with_summary(raw.into(), header, transactions.len())
     }
 
     /// Takes the bytes of exactly one block.
@@ -139,7 +146,11 @@ impl Block {
         }
         let len = payload.len() - reader.rest().len();
         let raw = payload.slice(0..len).ok_or(DecodeError::UnexpectedEnd)?.compacted();
-        Ok(Self { raw, header, hash: header.hash(), transaction_count })
+        Ok(Self::with_summary(raw, header, transaction_count))
+    }
+
+    fn with_summary(raw: SharedBytes, header: BlockHeader, transaction_count: usize) -> Self {
+        Self { raw, summary: Arc::new(Summary { header, hash: header.hash(), transaction_count }) }
     }
 
     /// The block's bytes.
@@ -150,20 +161,20 @@ impl Block {
 
     /// The block's header.
     #[must_use]
-    pub const fn header(&self) -> &BlockHeader {
-        &self.header
+    pub fn header(&self) -> &BlockHeader {
+        &self.summary.header
     }
 
     /// The hash of the header.
     #[must_use]
-    pub const fn hash(&self) -> BlockHash {
-        self.hash
+    pub fn hash(&self) -> BlockHash {
+        self.summary.hash
     }
 
     /// How many transactions it holds.
     #[must_use]
-    pub const fn transaction_count(&self) -> usize {
-        self.transaction_count
+    pub fn transaction_count(&self) -> usize {
+        self.summary.transaction_count
     }
 
     /// The transactions, in order, read in place.
@@ -189,7 +200,7 @@ impl Block {
             return Err(MerkleError::NoCoinbase);
         }
         let got = merkle_root(self.transactions().map(|transaction| transaction.txid()))?;
-        let expected = self.header.merkle_root;
+        let expected = self.header().merkle_root;
         if got == expected { Ok(()) } else { Err(MerkleError::WrongRoot { expected, got }) }
     }
 }
@@ -197,7 +208,7 @@ impl Block {
 /// Shows hash and size.
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Block({}, {} transactions, {} bytes)", self.hash, self.transaction_count, self.raw.len())
+        write!(f, "Block({}, {} transactions, {} bytes)", self.hash(), self.transaction_count(), self.raw.len())
     }
 }
 
@@ -237,8 +248,8 @@ mod serialized {
     impl Serialize for Block {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let mut fields = serializer.serialize_struct("Block", 3)?;
-            fields.serialize_field("hash", &self.hash)?;
-            fields.serialize_field("header", &self.header)?;
+            fields.serialize_field("hash", &self.hash())?;
+            fields.serialize_field("header", self.header())?;
             fields.serialize_field("transactions", &self.transactions())?;
             fields.end()
         }
@@ -262,7 +273,7 @@ mod serialized {
             let Fields { hash, header, transactions } = Fields::deserialize(deserializer)?;
             let block = Self::new(header, transactions);
             match hash {
-                Some(hash) if hash != block.hash => Err(D::Error::custom("hash is not that of the header")),
+                Some(hash) if hash != block.hash() => Err(D::Error::custom("hash is not that of the header")),
                 _ => Ok(block),
             }
         }

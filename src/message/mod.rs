@@ -43,7 +43,7 @@ use crate::wire::{Command, DecodeError, Frame, Reader, SharedBytes};
 #[cfg_attr(feature = "serde", serde(tag = "command", content = "payload", rename_all = "lowercase"))]
 pub enum Message {
     /// `version`: opens a connection.
-    Version(Version),
+    Version(Box<Version>),
     /// `verack`: accepts the other side's `version`. No payload.
     Verack,
     /// `ping`: asks for a `pong` with the same nonce (8 bytes, little-endian).
@@ -78,7 +78,7 @@ pub enum Message {
     /// `addr`: up to 1,000 addresses.
     Addr(Vec<TimestampedAddress>),
     /// `reject`: says why a message was refused.
-    Reject(Reject),
+    Reject(Box<Reject>),
     /// `sendheaders`: asks to announce blocks by `headers`. No payload.
     SendHeaders,
     /// `feefilter`: asks not to announce cheaper transactions (8 bytes, little-endian).
@@ -98,6 +98,18 @@ pub enum Message {
         #[cfg_attr(feature = "serde", serde(with = "hex::bytes"))]
         payload: SharedBytes,
     },
+}
+
+impl From<Reject> for Message {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(Box::new(reject))
+    }
+}
+
+impl From<Version> for Message {
+    fn from(version: Version) -> Self {
+        Self::Version(Box::new(version))
+    }
 }
 
 impl Message {
@@ -177,9 +189,9 @@ impl Message {
             Command::GETHEADERS => Self::GetHeaders(GetHeaders::read(reader)?),
             Command::PING => Self::Ping { nonce: reader.u64()? },
             Command::PONG => Self::Pong { nonce: reader.u64()? },
-            Command::REJECT => Self::Reject(Reject::read(reader)?),
+            Command::REJECT => Self::Reject(Box::new(Reject::read(reader)?)),
             Command::ADDR => Self::Addr(address::read(reader)?),
-            Command::VERSION => Self::Version(Version::read(reader)?),
+            Command::VERSION => Self::Version(Box::new(Version::read(reader)?)),
             Command::VERACK => Self::Verack,
             Command::PROTOCONF => Self::ProtoConf(ProtoConf::read(reader)?),
             Command::GETADDR => Self::GetAddr,

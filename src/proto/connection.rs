@@ -71,9 +71,17 @@ enum Payload {
     None,
     /// A large payload waits until room for it is granted.
     AwaitRoom(FrameHeader),
-    Gather { header: FrameHeader, bytes: Vec<u8>, reserved: usize },
+    Gather {
+        header: FrameHeader,
+        bytes: Vec<u8>,
+        reserved: usize,
+    },
     /// Above the stream threshold: only the first bytes are kept.
-    Skip { header: FrameHeader, start: Vec<u8>, told: bool },
+    Skip {
+        header: FrameHeader,
+        start: Vec<u8>,
+        told: bool,
+    },
 }
 
 impl Connection {
@@ -116,28 +124,14 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What the peer did wrong; the connection is over then.
-    pub(crate) fn handle_bytes(
-        &mut self,
-        now: Instant,
-        unix: i64,
-        input: &mut &[u8],
-    ) -> Result<(), ProtocolError> {
+    /// What the peer did wrong; the connection is over then. The events tell what came before it.
+    pub(crate) fn handle_bytes(&mut self, now: Instant, unix: i64, input: &mut &[u8]) -> Result<(), ProtocolError> {
         if !input.is_empty() {
             self.keepalive.received(now, input.len());
         }
-        while self.may_take_more()
-            && let Some(part) = self.decoder.push(input)?
-        {
-            match part {
-                FramePart::Whole(header, payload) => self.whole(now, unix, &header, payload, input.len())?,
-                FramePart::Start(header) => self.start(header),
-                FramePart::Chunk(chunk) => self.chunk(chunk),
-                FramePart::End => self.end(now, unix)?,
-            }
-        }
+        let result = self.take_parts(now, unix, input);
         self.flush_batch();
-        Ok(())
+        result
     }
 
     /// Does what is due at `now`; an early call does nothing.
@@ -255,6 +249,20 @@ impl Connection {
         matches!(self.stage, Stage::Established)
     }
 
+    fn take_parts(&mut self, now: Instant, unix: i64, input: &mut &[u8]) -> Result<(), ProtocolError> {
+        while self.may_take_more()
+            && let Some(part) = self.decoder.push(input)?
+        {
+            match part {
+                FramePart::Whole(header, payload) => self.whole(now, unix, &header, payload, input.len())?,
+                FramePart::Start(header) => self.start(header),
+                FramePart::Chunk(chunk) => self.chunk(chunk),
+                FramePart::End => self.end(now, unix)?,
+            }
+        }
+        Ok(())
+    }
+
     fn may_take_more(&self) -> bool {
         // A peer that does not take our pongs is not read, so it cannot make us hold ever more of them.
         !matches!(self.payload, Payload::AwaitRoom(_)) && self.outbox.urgent_bytes() <= URGENT_LIMIT
@@ -350,14 +358,17 @@ impl Connection {
         header: &FrameHeader,
         payload: &[u8],
     ) -> Result<bool, ProtocolError> {
+        if matches!(self.stage, Stage::AwaitVersion)
+            && !matches!(header.command, Command::VERSION | Command::REJECT)
+        {
+            return Err(ProtocolError::BeforeVersion { command: header.command });
+        }
         match header.command {
             Command::VERSION | Command::VERACK | Command::PING | Command::PROTOCONF => {}
             Command::REJECT if !self.is_established() => {}
-            Command::PONG if payload.first_chunk().is_some_and(|n| self.keepalive.expects(u64::from_le_bytes(*n))) => {}
+            Command::PONG
+                if payload.first_chunk().is_some_and(|n| self.keepalive.expects(u64::from_le_bytes(*n))) => {}
             _ if self.is_established() => return Ok(false),
-            command if matches!(self.stage, Stage::AwaitVersion) => {
-                return Err(ProtocolError::BeforeVersion { command });
-            }
             // Between version and verack come feature messages of other chains' nodes; the node drops them too.
             _ => return Ok(true),
         }
@@ -374,10 +385,7 @@ impl Connection {
                 self.flush_batch();
                 self.events.push_back(Event::Limits(PeerLimits::new(protoconf.max_recv_payload_length)));
             }
-            Message::Ping { nonce } if !matches!(self.stage, Stage::AwaitVersion) => {
-                self.send_urgent(now, &Message::Pong { nonce });
-            }
-            Message::Ping { .. } => return Err(ProtocolError::BeforeVersion { command: header.command }),
+            Message::Ping { nonce } => self.send_urgent(now, &Message::Pong { nonce }),
             Message::Pong { .. } => {
                 if let Some(round_trip) = self.keepalive.ponged(now) {
                     self.flush_batch();
@@ -392,7 +400,7 @@ impl Connection {
         Ok(true)
     }
 
-    fn handle_version(&mut self, now: Instant, unix: i64, version: Version) -> Result<(), ProtocolError> {
+    fn handle_version(&mut self, now: Instant, unix: i64, version: Box<Version>) -> Result<(), ProtocolError> {
         if !matches!(self.stage, Stage::AwaitVersion) {
             return Err(ProtocolError::DuplicateVersion);
         }
@@ -405,7 +413,7 @@ impl Connection {
         if self.link == Link::Inbound {
             self.send_version(now, unix);
         }
-        self.stage = Stage::AwaitVerack(Box::new(version));
+        self.stage = Stage::AwaitVerack(version);
         // Ours in one burst; a protoconf before our verack would cost a point and be lost (trap 1).
         self.send_urgent(now, &Message::Verack);
         self.send_urgent(now, &Message::ProtoConf(self.settings.protoconf()));
@@ -432,7 +440,7 @@ impl Connection {
             Version::new(settings.services, self.nonce, settings.user_agent.as_str(), settings.start_height, unix);
         version.receiver = NetworkAddress::new(Services::default(), self.remote);
         version.relay = Some(settings.relay);
-        self.send_urgent(now, &Message::Version(version));
+        self.send_urgent(now, &version.into());
     }
 
     fn send_ping(&mut self, now: Instant) {
@@ -476,3 +484,7 @@ const UNRESERVED_LEN: u64 = 64 * 1_024;
 const START_LEN: usize = 80;
 /// Urgent bytes at which we stop reading the peer.
 const URGENT_LIMIT: usize = 64 * 1_024;
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs one instant to count from")]
+mod tests;

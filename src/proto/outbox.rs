@@ -38,7 +38,10 @@ pub(crate) struct Sent {
 enum Run {
     Shared(Frame),
     /// Small frames back to back, and the offset at which each ends.
-    Copied { bytes: Vec<u8>, ends: Vec<u32> },
+    Copied {
+        bytes: Vec<u8>,
+        ends: Vec<u32>,
+    },
 }
 
 impl Run {
@@ -152,9 +155,11 @@ impl Outbox {
         let start = self.normal_sent;
         let first: &[u8] = self.normal.front().map_or(&[], |run| &run.bytes()[start..]);
         let (first, rest) = first.split_at(begun);
-        let urgent = self.urgent.iter().enumerate().map(|(i, frame)| {
-            if i == 0 { &frame[self.urgent_sent..] } else { &frame[..] }
-        });
+        let urgent = self
+            .urgent
+            .iter()
+            .enumerate()
+            .map(|(i, frame)| if i == 0 { &frame[self.urgent_sent..] } else { &frame[..] });
         let normal = std::iter::once(rest).chain(self.normal.iter().skip(1).map(Run::bytes));
         let normal = normal.take(if self.open { usize::MAX } else { 0 });
         std::iter::once(first).chain(urgent).chain(normal).filter(|part| !part.is_empty())

@@ -65,7 +65,9 @@ struct Account {
 pub(crate) enum Refused {
     Full,
     Closed,
-    TooLarge { limit: usize },
+    TooLarge {
+        limit: usize,
+    },
     /// There is no room, and waiting for it has no end while we do not read the peer.
     Paused,
     Shutdown,

@@ -135,18 +135,31 @@ impl Line {
         self.changed.notify_all();
     }
 
-    /// Queues a message; waits while the peer takes too little. False once the line is closed.
-    pub(super) fn send(self: &Arc<Self>, message: &Message) -> bool {
-        self.send_frame(message.to_frame(self.magic))
+    /// Queues an answer, which goes with the next [`flush`](Self::flush) at the latest. False once the line is closed.
+    ///
+    /// It waits only where a node, too, stops reading a peer who takes nothing: two nodes that send each other large
+    /// blocks must not both wait for the other one to read.
+    pub(super) fn answer(self: &Arc<Self>, frame: Frame) -> bool {
+        self.queue(frame, ANSWER_LIMIT)
     }
 
-    /// Queues a frame; waits while the peer takes too little. It goes with the next [`flush`](Self::flush).
-    pub(super) fn send_frame(self: &Arc<Self>, frame: Frame) -> bool {
+    /// Sends a frame; waits while the peer takes too little. False once the line is closed.
+    pub(super) fn send(self: &Arc<Self>, frame: Frame) -> bool {
+        let sent = self.queue(frame, QUEUE_LIMIT);
+        self.flush();
+        sent
+    }
+
+    fn queue(self: &Arc<Self>, frame: Frame, limit: usize) -> bool {
         let mut state = self.state.lock();
-        if !self.wait_for_room(&mut state) {
+        if !self.wait_for_room(&mut state, limit) {
             return false;
         }
         state.proto.send(now(), frame);
+        if state.queued_bytes() > DIRECT_LIMIT {
+            // The writer can begin while more is made.
+            self.flush_state(&mut state);
+        }
         true
     }
 
@@ -164,7 +177,7 @@ impl Line {
         let mut state = self.state.lock();
         // Behind whole frames only: what is queued is made pieces first.
         loop {
-            if !self.wait_for_room(&mut state) {
+            if !self.wait_for_room(&mut state, QUEUE_LIMIT) {
                 return false;
             }
             state.stage(now(), self.switches.latency(), usize::MAX);
@@ -242,9 +255,9 @@ impl Line {
         self.changed.notify_all();
     }
 
-    fn wait_for_room(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> bool {
+    fn wait_for_room(self: &Arc<Self>, state: &mut MutexGuard<'_, State>, limit: usize) -> bool {
         // What the latency holds back is on its way already.
-        let limit = || if self.switches.latency().is_zero() { QUEUE_LIMIT } else { STAGED_LIMIT };
+        let limit = || if self.switches.latency().is_zero() { limit } else { limit.max(STAGED_LIMIT) };
         while !state.closed && state.queued_bytes() > limit() {
             self.flush_state(state);
             if !state.closed && state.queued_bytes() > limit() {
@@ -267,7 +280,7 @@ impl Line {
         if state.writing || state.is_drained() {
             return;
         }
-        if latency.is_zero() && state.pieces.len() <= 1 && state.queued_bytes() <= DIRECT_LIMIT {
+        if latency.is_zero() && state.queued_bytes() <= DIRECT_LIMIT {
             match self.write_directly(state) {
                 Ok(true) => return,
                 Ok(false) => {}
@@ -433,6 +446,8 @@ const DIRECT_TIMEOUT: Duration = Duration::from_millis(1);
 const DIRECT_LIMIT: usize = 64 * 1_024;
 /// Whoever sends waits while more than this is queued; bytes.
 const QUEUE_LIMIT: usize = 1_024 * 1_024;
+/// `-maxsendbuffer` of the node: no answer is added while more is queued; bytes. Blocks are shared, not copied.
+const ANSWER_LIMIT: usize = 500_000_000;
 /// What is written at once; bytes.
 const PIECE_LEN: usize = 256 * 1_024;
 /// What the latency holds back at most; bytes. It bounds the rate to this much for each latency.

@@ -180,7 +180,7 @@ impl TestNode {
     /// Waits until the active chain is at least this high; false if it is not at the end of `timeout`.
     #[must_use]
     pub fn wait_for_height(&self, height: u32, timeout: Duration) -> bool {
-        self.node.wait(now() + timeout, |world| world.chain.height() >= height)
+        self.node.wait(deadline(timeout), |world| world.chain.height() >= height)
     }
 
     fn mine_blocks(&self, blocks: impl Iterator<Item = Vec<Transaction>>) -> Vec<BlockHash> {
@@ -213,7 +213,7 @@ impl TestNode {
     /// Waits until the mempool has the transaction; false if it has not at the end of `timeout`.
     #[must_use]
     pub fn wait_for_transaction(&self, txid: Txid, timeout: Duration) -> bool {
-        self.node.wait(now() + timeout, |world| world.pool.contains(&txid))
+        self.node.wait(deadline(timeout), |world| world.pool.contains(&txid))
     }
 
     /// Gives it a transaction as if it came from elsewhere: all connections that want transactions hear of it.
@@ -227,8 +227,8 @@ impl TestNode {
         self.node.changed.notify_all();
         drop(world);
         if accepted {
-            let others = asked.map(|asked| [asked.others, vec![asked.from]].concat()).unwrap_or_default();
-            self.node.announce_transactions(&[News { txid, from: None, others }]);
+            let announcers = asked.map(|asked| asked.announcers).unwrap_or_default();
+            self.node.announce_transactions(&[News { txid, from: None, announcers }]);
         }
         accepted
     }
@@ -258,7 +258,7 @@ impl TestNode {
     /// Waits until exactly `count` peers have finished the handshake; false if that does not happen within `timeout`.
     #[must_use]
     pub fn wait_for_connections(&self, count: usize, timeout: Duration) -> bool {
-        self.node.wait(now() + timeout, |world| world.connections() == count)
+        self.node.wait(deadline(timeout), |world| world.connections() == count)
     }
 
     /// How many messages of this command came, on all connections since the start, joined nodes' included.
@@ -272,7 +272,7 @@ impl TestNode {
     /// Waits until at least `count` messages of this command came; false if they did not within `timeout`.
     #[must_use]
     pub fn wait_for_received(&self, command: Command, count: u64, timeout: Duration) -> bool {
-        self.node.wait(now() + timeout, |world| world.received.get(&command).copied().unwrap_or(0) >= count)
+        self.node.wait(deadline(timeout), |world| world.received.get(&command).copied().unwrap_or(0) >= count)
     }
 
     /// Sends a message to all peers, one after the other; returns to how many. Joined nodes get nothing.
@@ -281,12 +281,7 @@ impl TestNode {
     /// reader, and memory stays bounded.
     pub fn send(&self, message: &Message) -> usize {
         let frame = message.to_frame(self.node.magic);
-        let sent = self.node.lines(false).into_iter().filter(|line| {
-            let sent = line.send_frame(frame.clone());
-            line.flush();
-            sent
-        });
-        sent.count()
+        self.node.lines(false).into_iter().filter(|line| line.send(frame.clone())).count()
     }
 
     /// Sends bytes as they are to all peers, between two messages; waits and counts as [`send`](Self::send) does.
@@ -417,6 +412,11 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// The instant this far ahead, or one that nobody waits for.
+fn deadline(timeout: Duration) -> Instant {
+    now() + timeout.min(YEAR)
+}
+
 /// The wall clock in Unix seconds.
 #[expect(clippy::disallowed_methods, reason = "the node has threads of its own, which read the clock")]
 fn unix() -> i64 {
@@ -425,6 +425,7 @@ fn unix() -> i64 {
 }
 
 const LOG: &str = "conduit::testnode";
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const WAKE_ATTEMPTS: usize = 5;
 const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
 /// `OP_FALSE OP_RETURN`: an output that holds data and no money.

@@ -57,12 +57,14 @@ struct Registered {
     joined: bool,
 }
 
-/// Who was asked for a transaction, and who else has it.
+/// Who announced a transaction that is not here yet, and which of them was asked for it.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) from: u64,
+    /// The lines that announced it, in the order they did.
+    pub(super) announcers: Vec<u64>,
+    /// The place of the one that was asked last; those before it failed.
+    pub(super) at: usize,
     pub(super) since: Instant,
-    pub(super) others: Vec<u64>,
 }
 
 /// A transaction to be announced, and which lines know it already.
@@ -70,7 +72,13 @@ pub(super) struct Asked {
 pub(super) struct News {
     pub(super) txid: Txid,
     pub(super) from: Option<u64>,
-    pub(super) others: Vec<u64>,
+    pub(super) announcers: Vec<u64>,
+}
+
+impl Asked {
+    pub(super) fn is_asked(&self, line: u64) -> bool {
+        self.announcers.get(self.at) == Some(&line)
+    }
 }
 
 impl Node {
@@ -169,7 +177,7 @@ impl Node {
         let mut world = self.world.lock();
         world.lines.remove(&line.id);
         let unanswered: Vec<Txid> =
-            world.asked.iter().filter(|(_, asked)| asked.from == line.id).map(|(txid, _)| *txid).collect();
+            world.asked.iter().filter(|(_, asked)| asked.is_asked(line.id)).map(|(txid, _)| *txid).collect();
         let asked: Vec<_> = unanswered.into_iter().filter_map(|txid| world.ask_another(&txid)).collect();
         self.changed.notify_all();
         drop(world);
@@ -197,7 +205,8 @@ impl Node {
             return;
         }
         for line in self.lines(true) {
-            let unknown = news.iter().filter(|news| news.from != Some(line.id) && !news.others.contains(&line.id));
+            let unknown =
+                news.iter().filter(|news| news.from != Some(line.id) && !news.announcers.contains(&line.id));
             line.announce(unknown.map(|news| Inventory::transaction(news.txid)));
         }
     }
@@ -209,13 +218,11 @@ impl Node {
             return;
         }
         let lines = self.lines(true);
-        let messages: Vec<_> = {
-            let world = self.world.lock();
-            lines.iter().map(|line| world.announcement(line, joined, tip)).collect()
-        };
-        for (line, message) in lines.iter().zip(&messages) {
-            line.send_now(message);
-        }
+        let world = self.world.lock();
+        // Decided and queued in one go, or a header could overtake the one before it.
+        lines.iter().for_each(|line| world.queue_announcement(line, joined, tip));
+        drop(world);
+        lines.iter().for_each(|line| line.flush());
     }
 
     /// Takes note of blocks that were added one after the other; announces those that joined the active chain.
@@ -308,10 +315,10 @@ impl World {
     /// Gives a request that got no answer to another one who announced the transaction; `None` if there is none.
     pub(super) fn ask_another(&mut self, txid: &Txid) -> Option<(Arc<Line>, Txid)> {
         let asked = self.asked.get_mut(txid)?;
-        while !asked.others.is_empty() {
-            let next = asked.others.remove(0);
-            if let Some(registered) = self.lines.get(&next) {
-                (asked.from, asked.since) = (next, now());
+        while asked.at + 1 < asked.announcers.len() {
+            asked.at += 1;
+            if let Some(registered) = self.lines.get(&asked.announcers[asked.at]) {
+                asked.since = now();
                 return Some((Arc::clone(&registered.line), *txid));
             }
         }
@@ -319,20 +326,23 @@ impl World {
         None
     }
 
-    fn announcement(&self, line: &Line, joined: &[BlockHash], tip: &BlockHash) -> Message {
+    fn queue_announcement(&self, line: &Line, joined: &[BlockHash], tip: &BlockHash) {
         let mut state = line.state();
-        let peer = &mut state.peer;
+        if state.closed {
+            return;
+        }
         let headers: Vec<_> = joined.iter().filter_map(|hash| self.chain.header(hash)).collect();
+        let best = &state.peer.best;
         let knows_parent = headers.first().is_some_and(|first| {
-            self.chain.is_active(&peer.best)
-                && self.chain.height_of(&peer.best) >= self.chain.height_of(&first.previous)
+            self.chain.is_active(best) && self.chain.height_of(best) >= self.chain.height_of(&first.previous)
         });
-        if peer.headers && headers.len() <= MAX_ANNOUNCED_HEADERS && knows_parent {
-            peer.best = *tip;
+        let message = if state.peer.headers && headers.len() <= MAX_ANNOUNCED_HEADERS && knows_parent {
+            state.peer.best = *tip;
             Message::Headers(headers)
         } else {
             Message::Inv(vec![Inventory::block(*tip)])
-        }
+        };
+        state.proto.send(now(), message.to_frame(line.magic));
     }
 }
 

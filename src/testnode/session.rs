@@ -34,8 +34,18 @@ pub(super) struct Session {
     score: u32,
     /// Blocks to ask the peer for, in order, whose headers it sent.
     wanted: VecDeque<BlockHash>,
+    /// Always the blocks in `wanted`, to look them up.
+    in_wanted: HashSet<BlockHash>,
     /// Blocks it was asked for.
     requested: HashSet<BlockHash>,
+    /// When it was asked for headers that did not come yet.
+    headers_asked: Option<Instant>,
+    /// It answers when asked for headers, so one question at a time is enough.
+    has_headers: bool,
+    /// How many times in a row its headers began with one that does not connect.
+    unconnected: u32,
+    /// It announced blocks while headers or blocks were still to come: it is asked again once they are here.
+    has_more: bool,
     /// Transactions taken from the bytes at hand, still to be announced to others.
     news: Vec<News>,
 }
@@ -63,7 +73,12 @@ impl Session {
             addresses_told: false,
             score: 0,
             wanted: VecDeque::new(),
+            in_wanted: HashSet::new(),
             requested: HashSet::new(),
+            headers_asked: None,
+            has_headers: false,
+            unconnected: 0,
+            has_more: false,
             news: Vec::new(),
         }
     }
@@ -84,15 +99,15 @@ impl Session {
         // The dialling side's version waits to go.
         self.line.flush();
         let mut buffer = vec![0; READ_LEN];
-        let mut set: Option<Instant> = None;
+        let mut timeout = Duration::MAX;
         loop {
             self.wait_until_reading()?;
             let due = self.line.state().proto.poll_timeout();
-            if due != set {
-                set = due;
-                // A deadline that passed while the node is silent must not make it spin.
-                let left = due.map(|due| due.saturating_duration_since(now()).max(Duration::from_millis(100)));
-                self.line.stream().set_read_timeout(left)?;
+            let left = due.map_or(IDLE, |due| due.saturating_duration_since(now()).clamp(SHORTEST_WAIT, IDLE));
+            // Deadlines move with every byte; setting it anew each time would cost more than an answer.
+            if left < timeout / 2 {
+                timeout = left;
+                self.line.stream().set_read_timeout(Some(timeout))?;
             }
             match self.line.stream().read(&mut buffer) {
                 Ok(0) => return Err(End::Closed),
@@ -102,9 +117,7 @@ impl Session {
                     self.take(&buffer[..n])?;
                 }
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        set = None;
-                    }
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => timeout = Duration::MAX,
                     io::ErrorKind::Interrupted => {}
                     _ => return Err(error.into()),
                 },
@@ -202,7 +215,7 @@ impl Session {
 
     fn event(&mut self, event: Event) -> Result<(), End> {
         match event {
-            Event::Established(version) => self.begin(&version),
+            Event::Established(version) => return self.begin(&version),
             Event::Frames(batch) => return self.frames(batch),
             Event::Limits(limits) => {
                 let ours = 4 * u64::from(self.node.config.max_recv_payload_length);
@@ -215,14 +228,12 @@ impl Session {
         Ok(())
     }
 
-    fn begin(&mut self, version: &Version) {
+    fn begin(&mut self, version: &Version) -> Result<(), End> {
         self.established = true;
         // First here: who sees the connection counted may announce to it.
         self.line.state().peer.established = true;
         self.node.established(&self.line);
-        if version.services.contains(Services::NETWORK) {
-            self.ask_headers(BlockHash::ZERO);
-        }
+        if version.services.contains(Services::NETWORK) { self.ask_headers(BlockHash::ZERO) } else { Ok(()) }
     }
 
     fn ping(&mut self, payload: &[u8]) -> Result<(), End> {
@@ -284,8 +295,10 @@ impl Session {
         // Told that there is nothing behind the tip, the peer is known to have the tip.
         let best = headers.last().map_or(world.chain.tip(), BlockHeader::hash);
         drop(world);
+        self.send(&Message::Headers(headers))?;
+        // Only now: the next block may be announced by its header alone, which must not overtake these.
         self.line.state().peer.best = best;
-        self.send(&Message::Headers(headers))
+        Ok(())
     }
 
     fn answer_data(&mut self, items: &[Inventory]) -> Result<(), End> {
@@ -304,7 +317,7 @@ impl Session {
                     let hash = BlockHash::from_wire(item.hash);
                     let frame = self.node.world.lock().chain.frame(&hash).cloned();
                     if let Some(frame) = frame.filter(|_| item.kind != InventoryKind::FilteredBlock)
-                        && !self.line.send_frame(frame)
+                        && !self.line.answer(frame)
                     {
                         return Err(End::Closed);
                     }
@@ -347,20 +360,21 @@ impl Session {
                     if !world.pool.wants(&txid) {
                         continue;
                     }
-                    match world.asked.get_mut(&txid) {
-                        Some(asked) if asked.from != self.line.id && now < asked.since + ASK_AGAIN_AFTER => {
-                            if !asked.others.contains(&self.line.id) {
-                                asked.others.push(self.line.id);
-                            }
-                        }
-                        Some(asked) => {
-                            (asked.from, asked.since) = (self.line.id, now);
-                            wanted.push(*item);
-                        }
-                        None => {
-                            world.asked.insert(txid, Asked { from: self.line.id, since: now, others: Vec::new() });
-                            wanted.push(*item);
-                        }
+                    let asked = world.asked.entry(txid).or_insert_with(|| Asked {
+                        announcers: Vec::new(),
+                        at: 0,
+                        since: now,
+                    });
+                    if !asked.announcers.contains(&self.line.id) {
+                        asked.announcers.push(self.line.id);
+                    }
+                    if asked.is_asked(self.line.id) {
+                        asked.since = now;
+                        wanted.push(*item);
+                    } else if now >= asked.since + ASK_AGAIN_AFTER {
+                        asked.at = asked.announcers.iter().position(|id| *id == self.line.id).unwrap_or(asked.at);
+                        asked.since = now;
+                        wanted.push(*item);
                     }
                 }
                 InventoryKind::Block => {
@@ -375,7 +389,14 @@ impl Session {
             }
         }
         drop(world);
-        blocks.into_iter().for_each(|hash| self.ask_headers(hash));
+        for hash in blocks {
+            let waiting = self.headers_asked.is_some_and(|since| now < since + HEADERS_TIMEOUT);
+            if self.has_headers && (waiting || !self.requested.is_empty()) {
+                self.has_more = true;
+            } else {
+                self.ask_headers(hash)?;
+            }
+        }
         let limit = self.line.state().peer.inventory_limit;
         wanted.chunks(limit).try_for_each(|items| self.send(&Message::GetData(items.to_vec())))
     }
@@ -385,7 +406,7 @@ impl Session {
         let unanswered = items.iter().filter_map(Inventory::txid);
         let mut asked = Vec::new();
         for txid in unanswered {
-            if world.asked.get(&txid).is_some_and(|asked| asked.from == self.line.id) {
+            if world.asked.get(&txid).is_some_and(|asked| asked.is_asked(self.line.id)) {
                 asked.extend(world.ask_another(&txid));
             }
         }
@@ -406,12 +427,8 @@ impl Session {
         drop(world);
         match verdict {
             Verdict::Accepted => {
-                let mut others = Vec::new();
-                if let Some(asked) = asked {
-                    others = asked.others;
-                    others.push(asked.from);
-                }
-                self.news.push(News { txid, from: Some(self.line.id), others });
+                let announcers = asked.map(|asked| asked.announcers).unwrap_or_default();
+                self.news.push(News { txid, from: Some(self.line.id), announcers });
                 Ok(())
             }
             Verdict::Dropped => Ok(()),
@@ -423,16 +440,22 @@ impl Session {
     }
 
     fn headers(&mut self, headers: &[BlockHeader]) -> Result<(), End> {
-        let Some(first) = headers.first() else { return Ok(()) };
+        self.headers_asked = None;
+        self.has_headers = true;
+        let Some(first) = headers.first() else { return self.ask_blocks() };
         let world = self.node.world.lock();
         let connects = |hash: &BlockHash| {
-            world.chain.contains(hash) || self.wanted.contains(hash) || self.requested.contains(hash)
+            world.chain.contains(hash) || self.in_wanted.contains(hash) || self.requested.contains(hash)
         };
         if !connects(&first.previous) {
             drop(world);
-            self.ask_headers(BlockHash::ZERO);
-            return Ok(());
+            self.unconnected += 1;
+            if self.unconnected.is_multiple_of(MAX_UNCONNECTED) {
+                self.punish(20, "headers of another chain")?;
+            }
+            return self.ask_headers(BlockHash::ZERO);
         }
+        self.unconnected = 0;
         let mut unknown = Vec::new();
         let mut previous = first.previous;
         for header in headers {
@@ -452,11 +475,13 @@ impl Session {
         let locator = world.chain.locator();
         drop(world);
         self.line.state().peer.best = previous;
+        self.in_wanted.extend(&unknown);
         self.wanted.extend(unknown);
         self.ask_blocks()?;
         if headers.len() == MAX_HEADERS {
             let mut request = GetHeaders::new(vec![previous]);
             request.locator.extend(locator);
+            self.headers_asked = Some(now());
             self.send(&Message::GetHeaders(request))?;
         }
         Ok(())
@@ -476,9 +501,10 @@ impl Session {
     }
 
     /// Asks for the headers behind our best one.
-    fn ask_headers(&mut self, stop: BlockHash) {
+    fn ask_headers(&mut self, stop: BlockHash) -> Result<(), End> {
+        self.headers_asked = Some(now());
         let locator = self.node.world.lock().chain.locator();
-        self.line.send_now(&Message::GetHeaders(GetHeaders::new(locator).stop_at(stop)));
+        self.send(&Message::GetHeaders(GetHeaders::new(locator).stop_at(stop)))
     }
 
     /// Asks for blocks whose headers came, a few at a time.
@@ -487,26 +513,33 @@ impl Session {
         while self.requested.len() < MAX_BLOCKS_IN_FLIGHT
             && let Some(hash) = self.wanted.pop_front()
         {
+            self.in_wanted.remove(&hash);
             if !self.node.world.lock().chain.contains(&hash) {
                 self.requested.insert(hash);
                 items.push(Inventory::block(hash));
             }
         }
+        if self.requested.is_empty() && std::mem::take(&mut self.has_more) {
+            self.ask_headers(BlockHash::ZERO)?;
+        }
         if items.is_empty() { Ok(()) } else { self.send(&Message::GetData(items)) }
     }
 
     fn malformed(&mut self, command: Command) -> Result<(), End> {
-        self.send(&Message::Reject(Reject {
-            message: command.as_str().into(),
-            code: RejectCode::Malformed,
-            reason: "error parsing message".into(),
-            hash: None,
-        }))
+        self.send(
+            &Reject {
+                message: command.as_str().into(),
+                code: RejectCode::Malformed,
+                reason: "error parsing message".into(),
+                hash: None,
+            }
+            .into(),
+        )
     }
 
     fn reject(&mut self, command: Command, code: RejectCode, reason: String, hash: [u8; 32]) -> Result<(), End> {
         let (message, reason) = (command.as_str().into(), reason.into());
-        self.send(&Message::Reject(Reject { message, code, reason, hash: Some(hash) }))
+        self.send(&Reject { message, code, reason, hash: Some(hash) }.into())
     }
 
     fn punish(&mut self, score: u32, reason: &'static str) -> Result<(), End> {
@@ -520,7 +553,7 @@ impl Session {
     }
 
     fn send(&mut self, message: &Message) -> Result<(), End> {
-        if self.line.send(message) { Ok(()) } else { Err(End::Closed) }
+        if self.line.answer(message.to_frame(self.line.magic)) { Ok(()) } else { Err(End::Closed) }
     }
 }
 
@@ -553,6 +586,10 @@ impl From<io::Error> for End {
     }
 }
 
+/// The longest wait for bytes when nothing is due.
+const IDLE: Duration = Duration::from_secs(60 * 60);
+/// The shortest one, so that a deadline which passed in silence makes nobody spin.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const READ_LEN: usize = 128 * 1_024;
 /// A header and a nonce.
 const PING_FRAME_LEN: usize = FrameHeader::BASIC_LEN + 8;
@@ -562,6 +599,10 @@ const MAX_ADDRESSES: usize = 1_000;
 const MAX_BLOCKS_IN_FLIGHT: usize = 16;
 /// A transaction that was not delivered for so long is asked of whoever announces it next.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// `MAX_UNCONNECTING_HEADERS` of the node.
+const MAX_UNCONNECTED: u32 = 10;
+/// Headers that did not come for so long will not come.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// `-banscore` of the node.
 const MAX_SCORE: u32 = 100;
 const FINISH_LIMIT: Duration = Duration::from_secs(1);

@@ -31,6 +31,16 @@ macro_rules! hash_type {
                 Self(bytes)
             }
 
+            /// Reads display hex, for constants: a mistake does not compile. Other text is parsed by [`FromStr`].
+            ///
+            /// # Panics
+            ///
+            /// Called at run time, if `hex` is not 64 lower-case hexadecimal digits.
+            #[must_use]
+            pub const fn from_display(hex: &'static str) -> Self {
+                Self(const_hash(hex.as_bytes()))
+            }
+
             /// The 32 bytes in wire order, the reverse of what is displayed.
             #[must_use]
             pub const fn as_wire(&self) -> &[u8; 32] {
@@ -111,6 +121,25 @@ pub(crate) fn parse_hex(text: &str, bytes: &mut [u8]) -> Result<(), ParseHashErr
         *byte = (digit(0)? * 16 + digit(1)?) as u8;
     }
     Ok(())
+}
+
+/// Reads display hex into wire order while compiling; what is wrong fails the build.
+const fn const_hash(hex: &[u8]) -> [u8; 32] {
+    const fn digit(c: u8) -> u8 {
+        match c {
+            b'0'..=b'9' => c - b'0',
+            b'a'..=b'f' => c - b'a' + 10,
+            _ => panic!("not a lower-case hexadecimal digit"),
+        }
+    }
+    assert!(hex.len() == 64, "a hash has 64 digits");
+    let mut bytes = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        bytes[31 - i] = digit(hex[2 * i]) * 16 + digit(hex[2 * i + 1]);
+        i += 1;
+    }
+    bytes
 }
 
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";

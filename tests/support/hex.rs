@@ -14,10 +14,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 pub(crate) fn decode(text: &str) -> Vec<u8> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     assert!(rest.is_empty(), "an odd number of hex digits");
-    pairs
-        .iter()
-        .map(|[high, low]| digit(*high) << 4 | digit(*low))
-        .collect()
+    pairs.iter().map(|[high, low]| digit(*high) << 4 | digit(*low)).collect()
 }
 
 fn digit(ascii: u8) -> u8 {

@@ -177,7 +177,7 @@ fn decode(header: &FrameHeader, payload: &[u8]) -> Message {
 
 /// The `version` a raw peer sends.
 pub(crate) fn version() -> Message {
-    Message::Version(Version::new(Services::NETWORK, 7, "/raw peer/", 0, 0))
+    Message::from(Version::new(Services::NETWORK, 7, "/raw peer/", 0, 0))
 }
 
 /// A message as it goes over the wire.

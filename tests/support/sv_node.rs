@@ -43,11 +43,7 @@ pub(crate) struct SvNodeOptions {
 
 impl Default for SvNodeOptions {
     fn default() -> Self {
-        Self {
-            args: Vec::new(),
-            connect: Vec::new(),
-            debug: true,
-        }
+        Self { args: Vec::new(), connect: Vec::new(), debug: true }
     }
 }
 
@@ -109,8 +105,7 @@ impl SvNode {
                 hub.rpc("addnode", json!([other.address, "add"]));
             }
             wait_until("the nodes to shake hands", START_DEADLINE, || {
-                hub.ready_peers() == others.len()
-                    && others.iter().all(|other| other.ready_peers() == 1)
+                hub.ready_peers() == others.len() && others.iter().all(|other| other.ready_peers() == 1)
             });
         }
         Some(nodes)
@@ -210,9 +205,7 @@ impl SvNode {
             match self.launch() {
                 Ok(()) => return,
                 // Somebody's passing connection may hold the port for a moment.
-                Err(LaunchError::PortTaken) if Instant::now() < deadline => {
-                    thread::sleep(POLL_INTERVAL)
-                }
+                Err(LaunchError::PortTaken) if Instant::now() < deadline => thread::sleep(POLL_INTERVAL),
                 Err(LaunchError::PortTaken) => {
                     panic!("SV Node did not restart: its ports stay taken")
                 }
@@ -251,11 +244,7 @@ impl SvNode {
     #[track_caller]
     pub(crate) fn assert_no_misbehaviour(&self) {
         let lines = self.misbehaviour_lines();
-        assert!(
-            lines.is_empty(),
-            "SV Node complains of a peer:\n{}",
-            lines.join("\n")
-        );
+        assert!(lines.is_empty(), "SV Node complains of a peer:\n{}", lines.join("\n"));
     }
 
     fn prepare(binary: PathBuf, options: SvNodeOptions) -> Self {
@@ -265,10 +254,7 @@ impl SvNode {
             binary,
             options,
             process: None,
-            folder: tempfile::Builder::new()
-                .prefix("sv-node-")
-                .tempdir_in(parent)
-                .expect("a folder"),
+            folder: tempfile::Builder::new().prefix("sv-node-").tempdir_in(parent).expect("a folder"),
             address,
             rpc_address,
             agent: new_agent(),
@@ -289,10 +275,7 @@ impl SvNode {
 
         let deadline = Instant::now() + START_DEADLINE;
         // Whoever holds the RPC port instead may never answer: each probe has a deadline of its own.
-        while self
-            .call("getblockcount", json!([]), PROBE_DEADLINE)
-            .is_err()
-        {
+        while self.call("getblockcount", json!([]), PROBE_DEADLINE).is_err() {
             if let Some(status) = self.exited() {
                 self.process = None;
                 let stderr = fs::read_to_string(&stderr_path).unwrap_or_default();
@@ -303,10 +286,7 @@ impl SvNode {
             }
             if Instant::now() > deadline {
                 self.kill();
-                let reason = format!(
-                    "no answer in {START_DEADLINE:?}; its log ends\n{}",
-                    self.log_tail()
-                );
+                let reason = format!("no answer in {START_DEADLINE:?}; its log ends\n{}", self.log_tail());
                 return Err(LaunchError::Failed(reason));
             }
             thread::sleep(POLL_INTERVAL);
@@ -315,8 +295,7 @@ impl SvNode {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let mut arguments: Vec<String> =
-            FIXED_ARGUMENTS.iter().copied().map(str::to_owned).collect();
+        let mut arguments: Vec<String> = FIXED_ARGUMENTS.iter().copied().map(str::to_owned).collect();
         arguments.push(format!("-datadir={}", self.folder.path().display()));
         arguments.push(format!("-port={}", self.address.port()));
         arguments.push(format!("-rpcport={}", self.rpc_address.port()));
@@ -327,12 +306,7 @@ impl SvNode {
         if self.options.connect.is_empty() {
             arguments.push("-connect=0".to_owned());
         }
-        arguments.extend(
-            self.options
-                .connect
-                .iter()
-                .map(|peer| format!("-connect={peer}")),
-        );
+        arguments.extend(self.options.connect.iter().map(|peer| format!("-connect={peer}")));
         arguments.extend(self.options.args.iter().cloned());
         arguments
     }
@@ -340,41 +314,22 @@ impl SvNode {
     /// Differs for every node: one that lost the race for its RPC port must not take the winner's answers
     /// for its own.
     fn password(&self) -> String {
-        let name = self
-            .folder
-            .path()
-            .file_name()
-            .expect("a temporary folder has a name");
+        let name = self.folder.path().file_name().expect("a temporary folder has a name");
         name.to_string_lossy().into_owned()
     }
 
     fn call(&self, method: &str, params: Value, deadline: Duration) -> Result<Value, RpcError> {
-        let unanswered = |error: ureq::Error| RpcError {
-            code: None,
-            message: error.to_string(),
-        };
+        let unanswered = |error: ureq::Error| RpcError { code: None, message: error.to_string() };
         let url = format!("http://u:{}@{}/", self.password(), self.rpc_address);
         let request = json!({ "id": 0, "method": method, "params": params }).to_string();
-        let post = self
-            .agent
-            .post(url)
-            .config()
-            .timeout_global(Some(deadline))
-            .build();
+        let post = self.agent.post(url).config().timeout_global(Some(deadline)).build();
         let mut response = post.send(request).map_err(unanswered)?;
         // ureq stops at 10 MB unless told otherwise; a block in hex may pass that.
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(u64::MAX)
-            .read_to_string();
+        let body = response.body_mut().with_config().limit(u64::MAX).read_to_string();
         let body = body.map_err(unanswered)?;
         let Ok(mut reply) = serde_json::from_str::<Value>(&body) else {
             // A wrong password or a full work queue is answered without JSON.
-            return Err(RpcError {
-                code: None,
-                message: format!("{}: {body}", response.status()),
-            });
+            return Err(RpcError { code: None, message: format!("{}: {body}", response.status()) });
         };
         match &reply["error"] {
             Value::Null => Ok(reply["result"].take()),
@@ -394,10 +349,7 @@ impl SvNode {
 
     /// How many peers have finished the handshake.
     fn ready_peers(&self) -> usize {
-        self.peers()
-            .iter()
-            .filter(|peer| peer["bytesrecv_per_msg"]["verack"].is_number())
-            .count()
+        self.peers().iter().filter(|peer| peer["bytesrecv_per_msg"]["verack"].is_number()).count()
     }
 
     fn exited(&mut self) -> Option<std::process::ExitStatus> {
@@ -416,11 +368,7 @@ impl Drop for SvNode {
     fn drop(&mut self) {
         if thread::panicking() {
             // The folder goes now, and what the node thought of its peer is often the explanation.
-            eprintln!(
-                "the log of SV Node {} ends:\n{}",
-                self.address,
-                self.log_tail()
-            );
+            eprintln!("the log of SV Node {} ends:\n{}", self.address, self.log_tail());
         }
         self.stop();
     }
@@ -448,10 +396,7 @@ impl std::error::Error for RpcError {}
 pub(crate) fn wait_until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + deadline;
     while !condition() {
-        assert!(
-            Instant::now() < end,
-            "waited {deadline:?} in vain for {what}"
-        );
+        assert!(Instant::now() < end, "waited {deadline:?} in vain for {what}");
         thread::sleep(POLL_INTERVAL);
     }
 }
@@ -464,13 +409,8 @@ enum LaunchError {
 /// Two loopback addresses that are free, or were a moment ago.
 fn free_addresses() -> [SocketAddr; 2] {
     // Both are held at once, so that they differ.
-    let listeners =
-        [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    listeners.map(|listener| {
-        listener
-            .local_addr()
-            .expect("a bound socket has an address")
-    })
+    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address"))
 }
 
 fn new_agent() -> ureq::Agent {
@@ -485,9 +425,7 @@ fn new_agent() -> ureq::Agent {
 
 fn strings<C: FromIterator<String>>(list: &Value) -> C {
     let list = list.as_array().expect("a list");
-    list.iter()
-        .map(|entry| entry.as_str().expect("a list of strings").to_owned())
-        .collect()
+    list.iter().map(|entry| entry.as_str().expect("a list of strings").to_owned()).collect()
 }
 
 const FIXED_ARGUMENTS: [&str; 17] = [

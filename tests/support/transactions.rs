@@ -31,36 +31,23 @@ impl Funding {
         let (inputs, change_script) = wallet_coins(node, target + funding_fee(count));
         let total: u64 = inputs.iter().map(|input| input.value).sum();
         let mut outputs = vec![to_anybody(COIN_VALUE); count as usize];
-        outputs.push(Output {
-            value: total - target - funding_fee(count),
-            script: change_script,
-        });
+        outputs.push(Output { value: total - target - funding_fee(count), script: change_script });
 
         let raw = sign(node, &transaction(&inputs, &outputs), json!([]));
         let sent = node.send_raw_transaction(&raw);
         assert_eq!(sent, Ok(txid(&raw)), "the funding transaction is accepted");
         node.generate(1);
-        let confirmations =
-            &node.rpc("getrawtransaction", json!([txid(&raw), true]))["confirmations"];
+        let confirmations = &node.rpc("getrawtransaction", json!([txid(&raw), true]))["confirmations"];
         assert_eq!(*confirmations, json!(1), "the funding transaction is mined");
 
         let txid = double_sha256(&raw);
-        let coins = (0..count)
-            .rev()
-            .map(|index| Coin {
-                txid,
-                index,
-                value: COIN_VALUE,
-            })
-            .collect();
+        let coins = (0..count).rev().map(|index| Coin { txid, index, value: COIN_VALUE }).collect();
         Self { coins }
     }
 
     /// A coin that was not given out yet.
     pub(crate) fn take(&mut self) -> Coin {
-        self.coins
-            .pop()
-            .expect("more coins were asked for than funded")
+        self.coins.pop().expect("more coins were asked for than funded")
     }
 }
 
@@ -72,12 +59,10 @@ pub(crate) fn spend(coin: Coin, size: usize) -> Vec<u8> {
     let unpadded = transaction(&[coin], std::slice::from_ref(&kept)).len();
     let padding = (1..=5).find_map(|length_field| {
         let script_size = size.checked_sub(unpadded + size_of::<u64>() + length_field)?;
-        let fits = compact_size(script_size as u64).len() == length_field
-            && script_size >= DATA_ONLY.len();
+        let fits = compact_size(script_size as u64).len() == length_field && script_size >= DATA_ONLY.len();
         fits.then_some(script_size)
     });
-    let padding =
-        padding.unwrap_or_else(|| panic!("no padding makes a transaction of {size} bytes"));
+    let padding = padding.unwrap_or_else(|| panic!("no padding makes a transaction of {size} bytes"));
     let mut script = DATA_ONLY.to_vec();
     script.resize(padding, 0);
     transaction(&[coin], &[kept, Output { value: 0, script }])
@@ -98,11 +83,7 @@ pub(crate) fn chain(mut coin: Coin, count: usize) -> Vec<Vec<u8>> {
     for _ in 0..count {
         let value = change(coin, 0);
         let raw = transaction(&[coin], &[to_anybody(value)]);
-        coin = Coin {
-            txid: double_sha256(&raw),
-            index: 0,
-            value,
-        };
+        coin = Coin { txid: double_sha256(&raw), index: 0, value };
         links.push(raw);
     }
     links
@@ -118,11 +99,7 @@ pub(crate) fn immature_coinbase_spend(node: &SvNode) -> Vec<u8> {
     let block = node.generate(1).pop().expect("one block was mined");
     let coinbase = node.rpc("getblock", json!([block, 1]))["tx"][0].take();
     let output = node.rpc("getrawtransaction", json!([coinbase, true]))["vout"][0].take();
-    let coin = Coin {
-        txid: wire_hash(&coinbase),
-        index: 0,
-        value: satoshis(&output["value"]),
-    };
+    let coin = Coin { txid: wire_hash(&coinbase), index: 0, value: satoshis(&output["value"]) };
 
     let unsigned = transaction(&[coin], &[to_anybody(change(coin, 0))]);
     let spent = json!([{
@@ -185,9 +162,7 @@ fn compact_size(value: u64) -> Vec<u8> {
 /// What is left of a coin after the fee for a transaction of this size.
 fn change(coin: Coin, size: usize) -> u64 {
     let fee = 1 + size as u64 / BYTES_PER_SATOSHI;
-    coin.value
-        .checked_sub(fee)
-        .expect("a coin pays for its spend")
+    coin.value.checked_sub(fee).expect("a coin pays for its spend")
 }
 
 /// Far more than the signed inputs can add to the size of the outputs.
@@ -204,11 +179,7 @@ fn wallet_coins(node: &SvNode, total: u64) -> (Vec<Coin>, Vec<u8>) {
         let unspent = node.rpc("listunspent", json!([]));
         for entry in unspent.as_array().expect("a list of outputs") {
             let index = entry["vout"].as_u64().expect("an output index") as u32;
-            let coin = Coin {
-                txid: wire_hash(&entry["txid"]),
-                index,
-                value: satoshis(&entry["amount"]),
-            };
+            let coin = Coin { txid: wire_hash(&entry["txid"]), index, value: satoshis(&entry["amount"]) };
             coins.push(coin);
             sum += coin.value;
             if sum >= total {
@@ -223,12 +194,7 @@ fn wallet_coins(node: &SvNode, total: u64) -> (Vec<Coin>, Vec<u8>) {
 /// Signs with the node's wallet; `spent` describes outputs that the wallet would not find by itself.
 fn sign(node: &SvNode, raw: &[u8], spent: Value) -> Vec<u8> {
     let signed = node.rpc("signrawtransaction", json!([hex::encode(raw), spent]));
-    assert_eq!(
-        signed["complete"],
-        json!(true),
-        "the wallet can sign: {}",
-        signed["errors"]
-    );
+    assert_eq!(signed["complete"], json!(true), "the wallet can sign: {}", signed["errors"]);
     hex::decode(text(&signed["hex"]))
 }
 

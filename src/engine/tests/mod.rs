@@ -1,0 +1,287 @@
+//! The engine driven by a clock that only the test moves and by peers that say what the test has them say.
+
+mod broadcasts;
+mod peers;
+mod requests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome};
+use crate::broadcast::ReceiptState;
+use crate::config::Config;
+use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
+use crate::message::{
+    Block, BlockHeader, GetHeaders, Inventory, Message, NetworkAddress, Services, TimestampedAddress, Transaction,
+    Version,
+};
+use crate::network::Network;
+use crate::peer::{ConnectionId, PeerId};
+use crate::queue::events::Event;
+use crate::request::{Answer, Question, RequestOptions};
+use crate::wire::{BlockHash, MerkleRoot, Txid};
+
+/// An engine, its clock, and everything it wanted done.
+struct World {
+    engine: Engine,
+    now: Now,
+    connects: Vec<(PeerId, ConnectionId, SocketAddr)>,
+    resolves: Vec<(PeerId, ConnectionId, String)>,
+    seeds: Vec<String>,
+    closes: Vec<(ConnectionId, DisconnectReason)>,
+    /// Every connection ever dialled, and whose it is.
+    owners: HashMap<ConnectionId, PeerId>,
+    sent: Vec<(ConnectionId, Message)>,
+    serves: Vec<PeerId>,
+    outcomes: BTreeMap<RequestId, RequestOutcome>,
+    receipts: Vec<(BroadcastId, PeerId, ReceiptState)>,
+    over: Vec<BroadcastId>,
+    events: Vec<Event>,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a clock has to begin somewhere")]
+        let instant = Instant::now();
+        Self {
+            engine: Engine::new(config, Random::new(1)),
+            now: Now { instant, unix: 1_700_000_000 },
+            connects: Vec::new(),
+            resolves: Vec::new(),
+            seeds: Vec::new(),
+            closes: Vec::new(),
+            owners: HashMap::new(),
+            sent: Vec::new(),
+            serves: Vec::new(),
+            outcomes: BTreeMap::new(),
+            receipts: Vec::new(),
+            over: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// A started engine with so many connected peers, the first the nearest.
+    fn connected(count: u8) -> (Self, Vec<PeerId>) {
+        Self::connected_with(Config::new(Network::Regtest), count)
+    }
+
+    fn connected_with(config: Config, count: u8) -> (Self, Vec<PeerId>) {
+        let mut world = Self::new(config);
+        let peers: Vec<_> = (1..=count).map(|n| world.add(&address(n))).collect();
+        world.start();
+        world.pass(Duration::ZERO);
+        for (n, &peer) in (1..).zip(&peers) {
+            world.connect(peer);
+            world.engine.handle_round_trip(peer, 10 * n * MILLISECOND);
+        }
+        world.sent.clear();
+        world.events.clear();
+        (world, peers)
+    }
+
+    /// Takes what the engine wants done, and holds its books against each other.
+    fn settle(&mut self) {
+        while let Some(action) = self.engine.poll_action() {
+            match action {
+                Action::Resolve { peer, connection, host, port } => {
+                    self.resolves.push((peer, connection, format!("{host}:{port}")));
+                }
+                Action::ResolveSeed { host, port } => self.seeds.push(format!("{host}:{port}")),
+                Action::Connect { peer, connection, address } => {
+                    self.owners.insert(connection, peer);
+                    self.connects.push((peer, connection, address));
+                }
+                Action::Close { connection, reason } => self.closes.push((connection, reason)),
+                Action::Send { connection, message } => self.sent.push((connection, message)),
+                Action::Serve { peer } => self.serves.push(peer),
+                Action::Complete { request, outcome } => {
+                    let earlier = self.outcomes.insert(request, outcome);
+                    assert!(earlier.is_none(), "{request:?} ended twice");
+                }
+                Action::Receipt { broadcast, receipt } => {
+                    self.receipts.push((broadcast, receipt.peer, receipt.state));
+                }
+                Action::BroadcastOver { broadcast } => self.over.push(broadcast),
+                Action::Event(event) => self.events.push(event),
+            }
+        }
+        self.engine.check_invariants();
+    }
+
+    /// Enters the engine and settles.
+    fn run<T>(&mut self, work: impl FnOnce(&mut Engine, Now) -> T) -> T {
+        let value = work(&mut self.engine, self.now);
+        self.settle();
+        value
+    }
+
+    // Time.
+
+    fn start(&mut self) {
+        self.run(Engine::start);
+    }
+
+    /// Lets time pass, stopping wherever something is due.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.instant + time;
+        while let Some(due) = self.engine.poll_timeout()
+            && due <= end
+        {
+            self.jump();
+        }
+        self.now.instant = end;
+    }
+
+    /// Jumps to the next deadline and gives the time that passed.
+    fn jump(&mut self) -> Duration {
+        let due = self.engine.poll_timeout().expect("something is due");
+        let passed = due.saturating_duration_since(self.now.instant);
+        self.now.instant += passed;
+        self.run(Engine::handle_timeout);
+        passed
+    }
+
+    // Peers.
+
+    fn add(&mut self, address: &str) -> PeerId {
+        let address = address.parse().unwrap();
+        self.run(|engine, now| engine.add_peers(now, vec![address])).unwrap()[0]
+    }
+
+    /// The dial of a peer that was not answered yet.
+    fn dialled(&mut self, peer: PeerId) -> Option<(ConnectionId, SocketAddr)> {
+        let at = self.connects.iter().position(|&(dialled, ..)| dialled == peer)?;
+        let (_, connection, address) = self.connects.remove(at);
+        Some((connection, address))
+    }
+
+    /// Answers the dial of a peer, which must be under way.
+    fn connect(&mut self, peer: PeerId) -> ConnectionId {
+        let (connection, _) = self.dialled(peer).expect("the peer is dialled");
+        let version = Version::new(Services::NETWORK, 1, "/scripted:1.0/", 100, 1_700_000_000);
+        self.run(|engine, now| engine.handle_up(now, peer, connection, Box::new(version)));
+        connection
+    }
+
+    /// Waits for a lost peer to be dialled again, and connects it.
+    fn reconnect(&mut self, peer: PeerId) -> ConnectionId {
+        while !self.connects.iter().any(|&(dialled, ..)| dialled == peer) {
+            self.jump();
+        }
+        self.connect(peer)
+    }
+
+    fn connection(&self, peer: PeerId) -> ConnectionId {
+        self.engine.connection_of(peer).expect("the peer is connected")
+    }
+
+    fn lose(&mut self, peer: PeerId) {
+        self.lose_for(peer, DisconnectReason::ClosedByPeer);
+    }
+
+    fn lose_for(&mut self, peer: PeerId, reason: DisconnectReason) {
+        let connection = self.connection(peer);
+        self.run(|engine, now| engine.handle_down(now, peer, connection, reason));
+    }
+
+    /// The dial of a peer comes to nothing.
+    fn refuse(&mut self, peer: PeerId) {
+        let (connection, _) = self.dialled(peer).expect("the peer is dialled");
+        let reason = DisconnectReason::Dial { kind: std::io::ErrorKind::ConnectionRefused };
+        self.run(|engine, now| engine.handle_down(now, peer, connection, reason));
+    }
+
+    fn pause(&mut self, peer: PeerId, paused: bool) {
+        self.run(|engine, now| engine.handle_paused(now, peer, paused));
+    }
+
+    /// A peer says something; what nobody claimed comes back.
+    fn say(&mut self, peer: PeerId, message: Message) -> Option<Message> {
+        let connection = self.connection(peer);
+        let claimed = self.engine.would_claim(peer, &message);
+        let unclaimed = self.run(|engine, now| engine.handle_message(now, peer, connection, message));
+        assert!(!claimed || unclaimed.is_none(), "a message that was to be claimed came back: {unclaimed:?}");
+        unclaimed
+    }
+
+    /// What was sent since the last look.
+    fn sent(&mut self) -> Vec<(PeerId, Message)> {
+        self.sent.drain(..).map(|(connection, message)| (self.owners[&connection], message)).collect()
+    }
+
+    /// Who was sent something since the last look.
+    fn asked(&mut self) -> Vec<PeerId> {
+        self.sent().into_iter().map(|(peer, _)| peer).collect()
+    }
+
+    // Requests.
+
+    fn ask(&mut self, question: Question) -> RequestId {
+        self.ask_with(question, &RequestOptions::new())
+    }
+
+    fn ask_with(&mut self, question: Question, options: &RequestOptions) -> RequestId {
+        self.run(|engine, now| engine.submit(now, question, options)).expect("there is room for the request")
+    }
+
+    fn has_ended(&self, request: RequestId) -> bool {
+        self.outcomes.contains_key(&request)
+    }
+
+    /// How a request ended.
+    fn result(&self, request: RequestId) -> &Result<Answer, RequestError> {
+        &self.outcomes.get(&request).expect("the request has ended").result
+    }
+}
+
+fn address(n: u8) -> String {
+    format!("10.0.0.{n}:18444")
+}
+
+fn transaction(n: u32) -> Transaction {
+    Transaction::new(1, &[], &[], n)
+}
+
+fn txid(n: u32) -> Txid {
+    transaction(n).txid()
+}
+
+fn header_after(previous: BlockHash, nonce: u32) -> BlockHeader {
+    BlockHeader { version: 1, previous, merkle_root: MerkleRoot::ZERO, time: 0, bits: 0, nonce }
+}
+
+fn block(n: u32) -> Block {
+    Block::new(header_after(BlockHash::ZERO, n), vec![transaction(n)])
+}
+
+fn hash(n: u8) -> BlockHash {
+    BlockHash::from_wire([n; 32])
+}
+
+/// Headers after the block named.
+fn headers(after: u8) -> Question {
+    Question::Headers(GetHeaders::new([hash(after)]))
+}
+
+fn get_transaction(n: u32) -> Message {
+    Message::GetData(vec![Inventory::transaction(txid(n))])
+}
+
+fn not_found(ns: impl IntoIterator<Item = u32>) -> Message {
+    Message::NotFound(ns.into_iter().map(|n| Inventory::transaction(txid(n))).collect())
+}
+
+fn addresses(count: u8) -> Vec<TimestampedAddress> {
+    let address = |n| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 1, 0, n)), 18_444);
+    let entry = |n| TimestampedAddress { time: 0, address: NetworkAddress::new(Services::NETWORK, address(n)) };
+    (0..count).map(entry).collect()
+}
+
+/// Who was asked and what became of it.
+fn attempts(attempts: &[Attempt]) -> Vec<(PeerId, AttemptFailure)> {
+    attempts.iter().map(|attempt| (attempt.peer, attempt.failure)).collect()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
