@@ -13,8 +13,8 @@ use conduit::message::{Block, BlockHeader, Inventory, Message, OutPoint, ProtoCo
 use conduit::testnode::{TestNode, TestNodeConfig, spend, transaction};
 use conduit::wire::{Command, FrameHeader};
 use conduit::{
-    Conduit, Config, DisconnectReason, Events, GetData, Messages, Network, PeerId, PeerState, Ping, RequestError,
-    RequestOptions, Txid,
+    Conduit, Config, DisconnectReason, Event, Events, GetData, Messages, Network, PeerId, PeerState, Ping,
+    RequestError, RequestOptions, Txid,
 };
 use support::raw_peer::{RawListener, RawPeer, frame};
 use support::{PATIENCE, own_process, waits};
@@ -205,6 +205,38 @@ fn a_peer_that_is_paused_for_too_long_is_closed_for_our_fault() {
         n += 1;
     }
     assert!(n > 500, "only {n}");
+}
+
+#[test]
+fn a_peer_that_comes_back_leaves_no_more_behind_until_its_messages_are_taken() {
+    let config = small().pause_limit(Duration::from_millis(300));
+    let mut scene = Scene::new(config.redial_min(Duration::from_millis(10)).redial_max(Duration::from_millis(10)));
+    let transactions = scene.conduit.subscribe([Command::TX]).unwrap();
+    drop(scene.flood());
+    let lost = |event: &Event| match event {
+        Event::Disconnected { reason, .. } => Some((true, reason.clone())),
+        Event::Refused { reason, .. } => Some((false, reason.clone())),
+        _ => None,
+    };
+    assert_eq!(lost(&waits::next_event(&scene.events)), Some((true, DisconnectReason::PausedTooLong)));
+    for _ in 0..3 {
+        let _again = scene.listener.shake_hands();
+        assert_eq!(lost(&waits::next_event(&scene.events)), Some((false, DisconnectReason::PausedTooLong)));
+    }
+    let consumer = waits::call(move || {
+        transactions.clone().find(|i| matches!(&i.message, Message::Tx(tx) if tx.raw().len() == 100))
+    });
+    let mut raw = loop {
+        let raw = scene.listener.shake_hands();
+        // The last dials may have been made before they were taken.
+        match waits::next_event(&scene.events) {
+            Event::Connected { .. } => break raw,
+            Event::Refused { reason: DisconnectReason::PausedTooLong, .. } => {}
+            other => panic!("unexpected: {other:?}"),
+        }
+    };
+    raw.send(&Message::Tx(transaction(0, 100)));
+    assert_eq!(consumer.result().map(|incoming| incoming.peer), Some(scene.id));
 }
 
 #[test]

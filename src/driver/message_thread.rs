@@ -139,8 +139,15 @@ impl MessageThread<'_> {
                 link.in_flight.fetch_sub(1, Ordering::AcqRel);
             }
             Inbound::Up { connection, peer, version } => {
-                self.peers.insert(peer, PeerState { connection, faulty: false });
-                shared.enter(|core, now| core.engine.handle_up(now, peer, connection, version));
+                // Or a peer that comes back again and again would leave more behind each time.
+                let is_full =
+                    self.parked.get(&peer).is_some_and(|parked| parked.bytes > shared.config.overflow_limit);
+                self.peers.insert(peer, PeerState { connection, faulty: is_full });
+                if is_full {
+                    shared.command(Command::Close { connection, reason: DisconnectReason::PausedTooLong });
+                } else {
+                    shared.enter(|core, now| core.engine.handle_up(now, peer, connection, version));
+                }
             }
             Inbound::Down { connection, peer, reason } => {
                 if self.peers.get(&peer).is_some_and(|state| state.connection == connection) {
