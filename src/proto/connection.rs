@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     outbox: Outbox,
     /// When the socket last took bytes, or the first ones began to wait.
     progress: Option<Instant>,
+    /// Since when we do not read by our own choice.
+    paused_at: Option<Instant>,
     stage: Stage,
     handshake_deadline: Instant,
     keepalive: Keepalive,
@@ -104,6 +106,7 @@ impl Connection {
             events: VecDeque::new(),
             outbox: Outbox::default(),
             progress: None,
+            paused_at: None,
             stage: Stage::AwaitVersion,
             handshake_deadline: now + settings.handshake_timeout,
             keepalive: Keepalive::new(now, settings.ping_interval, settings.ping_timeout),
@@ -233,6 +236,12 @@ impl Connection {
     /// Tells that reading stops or goes on by our own choice, so that deadlines that judge the peer stand still.
     pub(crate) fn set_reading(&mut self, now: Instant, reading: bool) {
         self.keepalive.set_reading(now, reading);
+        if !reading {
+            self.paused_at.get_or_insert(now);
+        } else if let Some(paused_at) = self.paused_at.take() {
+            // A peer may read nothing while we do not take its answers, so that time does not count.
+            self.progress = self.progress.map(|since| since + now.saturating_duration_since(since.max(paused_at)));
+        }
     }
 
     /// Whether the handshake is done.
@@ -454,7 +463,8 @@ impl Connection {
     }
 
     fn stall_deadline(&self) -> Option<Instant> {
-        self.progress.map(|since| since + self.settings.stall_timeout)
+        let since = self.progress.filter(|_| self.paused_at.is_none());
+        since.map(|since| since + self.settings.stall_timeout)
     }
 }
 

@@ -132,20 +132,20 @@ impl Budget {
     /// Asks for room in the pool; if there is none, the connection is resumed when there is, and asks again.
     pub(crate) fn reserve(&self, connection: ConnectionId, n: usize) -> bool {
         let mut state = self.state.lock();
-        let is_next = state.pool_line.front().is_none_or(|&first| first == connection);
-        let pool_left = self.pool - state.pool_used;
         let Some(account) = state.accounts.get_mut(&connection) else { return true };
-        let own_room = account.pool_used == 0 || account.pool_used + n <= self.pool_each;
-        if is_next && own_room && n <= pool_left {
-            account.pool_used += n;
-            account.wanted = 0;
+        account.wanted = n;
+        let account = &state.accounts[&connection];
+        let mut before = state.pool_line.iter().take_while(|&&waiting| waiting != connection);
+        let is_next = before.all(|waiting| state.accounts.get(waiting).is_none_or(|a| self.waits_for_itself(a)));
+        if is_next && !self.waits_for_itself(account) && n <= self.pool - state.pool_used {
+            state.pool_line.retain(|&waiting| waiting != connection);
             state.pool_used += n;
-            if state.pool_line.front() == Some(&connection) {
-                state.pool_line.pop_front();
+            if let Some(account) = state.accounts.get_mut(&connection) {
+                account.pool_used += n;
+                account.wanted = 0;
             }
             return true;
         }
-        account.wanted = n;
         if !state.pool_line.contains(&connection) {
             state.pool_line.push_back(connection);
         }
@@ -194,25 +194,27 @@ impl Budget {
         resumed
     }
 
-    /// Resumes whoever is first in line and fits; the others keep their place behind him.
-    fn resume_next_in_line(&self, state: &mut State, resumed: &mut Vec<ConnectionId>) {
-        // One that waits for its own earlier payloads must not hold up the others.
-        let blocked_by_itself =
-            |account: &Account| account.pool_used > 0 && account.pool_used + account.wanted > self.pool_each;
-        for _ in 0..state.pool_line.len() {
-            let Some(&first) = state.pool_line.front() else { return };
-            match state.accounts.get(&first) {
-                Some(account) if blocked_by_itself(account) => state.pool_line.rotate_left(1),
-                Some(account) if state.pool_used + account.wanted <= self.pool => {
-                    if !resumed.contains(&first) {
-                        resumed.push(first);
-                    }
-                    return;
-                }
-                Some(_) => return,
-                None => drop(state.pool_line.pop_front()),
+    /// Resumes whoever fits, in the order of the line, up to the first who does not.
+    fn resume_next_in_line(&self, state: &State, resumed: &mut Vec<ConnectionId>) {
+        let mut used = state.pool_used;
+        for &waiting in &state.pool_line {
+            let Some(account) = state.accounts.get(&waiting) else { continue };
+            if self.waits_for_itself(account) {
+                continue;
+            }
+            used += account.wanted;
+            if used > self.pool {
+                return;
+            }
+            if !resumed.contains(&waiting) {
+                resumed.push(waiting);
             }
         }
+    }
+
+    /// Whether a connection has as much of the pool as it may have; it holds up nobody in the line.
+    fn waits_for_itself(&self, account: &Account) -> bool {
+        account.pool_used > 0 && account.pool_used + account.wanted > self.pool_each
     }
 }
 
@@ -258,9 +260,9 @@ mod tests {
         assert!(!budget.reserve(B, 500));
         // It would fit, but B is first in line.
         assert!(!budget.reserve(C, 300));
-        assert_eq!(budget.release(A, 0, 600), [B]);
+        assert_eq!(budget.release(A, 0, 600), [B, C]);
+        assert!(!budget.reserve(C, 300), "B has not asked yet");
         assert!(budget.reserve(B, 500));
-        assert_eq!(budget.release(B, 0, 0), [C]);
         assert!(budget.reserve(C, 300));
         assert_eq!(budget.used(), 800);
     }
@@ -270,9 +272,10 @@ mod tests {
         let budget = budget();
         assert!(budget.reserve(A, 400));
         assert!(!budget.reserve(A, 400));
-        assert!(!budget.reserve(B, 300));
-        assert_eq!(budget.release(C, 0, 0), [B]);
         assert!(budget.reserve(B, 300));
+        assert!(!budget.reserve(C, 500));
+        assert_eq!(budget.release(B, 0, 300), [C]);
+        assert_eq!(budget.release(A, 0, 400), [A, C]);
     }
 
     #[test]

@@ -56,6 +56,8 @@ struct Account {
     used: usize,
     /// Somebody wants to hear when half the share is free again.
     watched: bool,
+    /// We do not read the peer, so it may never take what waits.
+    paused: bool,
 }
 
 /// Why a charge is refused.
@@ -63,7 +65,11 @@ struct Account {
 pub(crate) enum Refused {
     Full,
     Closed,
-    TooLarge { limit: usize },
+    TooLarge {
+        limit: usize,
+    },
+    /// There is no room, and waiting for it has no end while we do not read the peer.
+    Paused,
     Shutdown,
 }
 
@@ -89,6 +95,14 @@ impl Budget {
         let mut state = self.state.lock();
         if let Some(account) = state.accounts.remove(&connection) {
             state.pool_used -= account.used.saturating_sub(self.share);
+        }
+        self.room.notify_all();
+    }
+
+    /// Notes that we do not read the peer, or do again; whoever waits for room is told.
+    pub(crate) fn set_paused(&self, connection: ConnectionId, paused: bool) {
+        if let Some(account) = self.state.lock().accounts.get_mut(&connection) {
+            account.paused = paused;
         }
         self.room.notify_all();
     }
@@ -119,6 +133,9 @@ impl Budget {
                 account.used += n;
                 state.pool_used += more;
                 return Ok(());
+            }
+            if account.paused && !matches!(wait, Wait::No) {
+                return Err(Refused::Paused);
             }
             state.waiting += 1;
             let timed_out = match wait {
@@ -247,6 +264,7 @@ mod tests {
             Ok(())
         );
         assert_eq!(wait_for(|b| b.close(A)), Err(Refused::Closed));
+        assert_eq!(wait_for(|b| b.set_paused(A, true)), Err(Refused::Paused));
         assert_eq!(wait_for(|b| b.shut_down()), Err(Refused::Shutdown));
     }
 }
