@@ -423,7 +423,7 @@ fn too_many_requests_are_refused() {
     let conduit = Conduit::new(config().requests_limit(2_000)).unwrap();
     let ask = || conduit.send_request_nowait(GetData::transaction(Txid::from_wire([1; 32])));
     let first = ask().unwrap();
-    let _ = (ask().unwrap(), ask().unwrap());
+    drop((ask().unwrap(), ask().unwrap()));
     assert_eq!(ask().unwrap_err(), RequestError::TooManyRequests);
     first.cancel();
     assert!(ask().is_ok());

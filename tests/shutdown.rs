@@ -484,11 +484,11 @@ fn everything_says_shutdown(conduit: &Conduit, id: PeerId) {
     assert_eq!(reason(conduit.try_send(id, Message::GetAddr)), Err(SendFailure::Shutdown));
     assert_eq!(conduit.send_to_all(&[id], &Message::GetAddr), [Err(SendFailure::Shutdown)]);
     let broadcast = conduit.broadcast_transaction(transaction(1, 100).raw().to_vec(), 1);
-    assert_eq!(broadcast.map(drop).expect_err("the conduit is over").reason, BroadcastFailure::Shutdown);
+    assert_eq!(broadcast.map(drop).expect_err("it is over").reason, BroadcastFailure::Shutdown);
     assert_eq!(conduit.messages().map(drop), Err(SubscribeError::Shutdown));
     assert_eq!(conduit.subscribe([Command::TX]).map(drop), Err(SubscribeError::Shutdown));
     assert_eq!(conduit.events().recv(), Err(RecvError));
-    assert!(conduit.wait_for_peers(1, PATIENCE).expect_err("the conduit is over").shutdown);
+    assert!(conduit.wait_for_peers(1, PATIENCE).expect_err("it is over").shutdown);
     conduit.shutdown();
     conduit.shutdown_after_flush(PATIENCE);
     assert!(began.elapsed() < AT_ONCE);

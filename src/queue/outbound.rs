@@ -257,12 +257,7 @@ mod tests {
             end(&budget);
             waiter.join().unwrap()
         };
-        assert_eq!(
-            wait_for(|b| {
-                b.release(A, 10);
-            }),
-            Ok(())
-        );
+        assert_eq!(wait_for(|b| assert!(!b.release(A, 10))), Ok(()));
         assert_eq!(wait_for(|b| b.close(A)), Err(Refused::Closed));
         assert_eq!(wait_for(|b| b.set_paused(A, true)), Err(Refused::Paused));
         assert_eq!(wait_for(|b| b.shut_down()), Err(Refused::Shutdown));
