@@ -186,7 +186,8 @@ fn a_ban_holds_whatever_the_peer_was_doing() {
         assert!(world.run(|engine, now| engine.ban(now, peer, 100 * SECOND)));
         assert_eq!(state(&world, peer), PeerState::Banned);
     }
-    (world.connects.clear(), world.resolves.clear());
+    world.connects.clear();
+    world.resolves.clear();
     world.pass(99 * SECOND);
     assert!(world.connects.is_empty() && world.resolves.is_empty());
     world.pass(SECOND);
