@@ -469,8 +469,10 @@ impl Engine {
         request.attempt_deadline = None;
         if !request.asked.is_empty() {
             let asked = request.asked.clone();
-            if asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
+            if !busy && asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
                 self.complete(now, id, None, Err(RequestError::MessageQueueFull));
+            } else if busy {
+                self.wait(id);
             } else {
                 // The last ones asked may still answer.
                 self.set_request_timer(id);
@@ -494,13 +496,18 @@ impl Engine {
         } else if is_hopeless || request.attempts_left == 0 || (was_answered && !busy) {
             self.give_up(now, id);
         } else {
-            let at = self.headers_free_at(request);
-            self.waiting.insert(id);
-            if let Some(request) = self.requests.get_mut(&id) {
-                request.attempt_deadline = at;
-            }
-            self.set_request_timer(id);
+            self.wait(id);
         }
+    }
+
+    /// Lets a request wait for a peer to connect or to be free.
+    fn wait(&mut self, id: RequestId) {
+        let at = self.requests.get(&id).and_then(|request| self.headers_free_at(request));
+        self.waiting.insert(id);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.attempt_deadline = at;
+        }
+        self.set_request_timer(id);
     }
 
     /// When the first peer is given up that keeps a request for headers waiting.
@@ -887,7 +894,21 @@ impl Engine {
         assert_eq!(self.requests_cost, self.requests.values().map(|request| request.cost).sum());
         assert!(self.requests_cost <= self.config.requests_limit);
         for (&id, request) in &self.requests {
-            assert_eq!(request.asked.is_empty(), self.waiting.contains(&id), "{id:?} waits, or somebody was asked");
+            let waits = self.waiting.contains(&id);
+            assert!(waits || !request.asked.is_empty(), "{id:?} waits, or somebody was asked");
+            let could_be_asked = self.started
+                && request.attempts_left > 0
+                && self.peers.iter().any(|(&id, peer)| {
+                    let may_ask = |session: &Session| match request.question {
+                        Question::Headers(_) => {
+                            session.outstanding.headers.is_none() && request.may_ask(id, session)
+                        }
+                        _ => request.may_ask(id, session),
+                    };
+                    peer.is_read() && peer.session().is_some_and(may_ask)
+                });
+            let looks_on = !waits && request.attempt_deadline.is_some();
+            assert!(looks_on || !could_be_asked, "{id:?} does not hang while a peer could be asked");
             assert_eq!(request.deadline.is_some(), self.started, "{id:?} ends");
             let due = [request.deadline, request.attempt_deadline].into_iter().flatten().min();
             assert_eq!(request.timer, due, "{id:?}");
