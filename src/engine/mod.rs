@@ -4,6 +4,7 @@
 //! `driver` holds it behind one lock.
 
 mod broadcast;
+mod outstanding;
 mod pool;
 mod random;
 mod request;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::broadcast::ToServe;
-use super::request::Outstanding;
+use super::outstanding::Outstanding;
 use super::{Action, Engine, LONGEST, Now, Timer};
 use crate::config::Config;
 use crate::error::{AddPeersError, DisconnectReason};
