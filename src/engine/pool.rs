@@ -458,11 +458,14 @@ impl Engine {
 
     /// The best peer that may be asked, by a test on its session.
     pub(super) fn best_peer(&self, may_ask: impl Fn(PeerId, &Session) -> bool) -> Option<PeerId> {
+        let asked = |id, peer: &Peer| peer.is_read() && peer.session().is_some_and(|session| may_ask(id, session));
         self.peers
             .iter()
-            .filter(|&(&id, peer)| peer.is_read() && peer.session().is_some_and(|session| may_ask(id, session)))
-            .min_by(|a, b| self.rank(*a.0, a.1).total_cmp(&self.rank(*b.0, b.1)))
-            .map(|(&id, _)| id)
+            .filter(|&(&id, peer)| asked(id, peer))
+            // Once for each peer, not for each comparison.
+            .map(|(&id, peer)| (id, self.rank(id, peer)))
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .map(|(id, _)| id)
     }
 
     /// The best so many of the peers that pass a test and are read, best first.

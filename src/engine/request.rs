@@ -169,10 +169,9 @@ impl Engine {
     }
 
     fn candidates(&self, may_ask: impl Fn(PeerId, &Session) -> bool) -> u32 {
-        let counts = |(&id, peer): (&PeerId, &super::pool::Peer)| {
-            peer.session().is_some_and(|session| !session.paused && may_ask(id, session))
-        };
-        self.peers.iter().filter(|&entry| counts(entry)).count().try_into().unwrap_or(u32::MAX)
+        let sessions = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.session()?)));
+        let candidates = sessions.filter(|&(id, session)| !session.paused && may_ask(id, session));
+        candidates.count().try_into().unwrap_or(u32::MAX)
     }
 
     fn ask_peer(&mut self, now: Now, id: RequestId, peer: PeerId, candidates: u32) {
@@ -240,10 +239,10 @@ impl Engine {
         request.attempt_deadline = None;
         if !request.asked.is_empty() {
             let asked = request.asked.clone();
-            if !busy && asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
-                self.complete(now, id, None, Err(RequestError::MessageQueueFull));
-            } else if busy {
+            if busy {
                 self.wait(id);
+            } else if asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
+                self.complete(now, id, None, Err(RequestError::MessageQueueFull));
             } else {
                 // The last ones asked may still answer.
                 self.set_request_timer(id);
