@@ -68,7 +68,7 @@ pub struct PeerReceipt {
     pub peer: PeerId,
     /// Its address.
     pub address: PeerAddress,
-    /// The last thing it did.
+    /// How far the transaction came with it.
     pub state: ReceiptState,
 }
 

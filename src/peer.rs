@@ -203,7 +203,7 @@ pub struct PeerInfo {
     pub latency: Option<Duration>,
     /// Requests it has not answered yet.
     pub outstanding_requests: usize,
-    /// Dials and requests that failed since the last success.
+    /// Dials and requests that failed in a row.
     pub failures: u32,
 }
 

@@ -229,6 +229,17 @@ impl Shared {
                 Action::BroadcastOver { broadcast } => {
                     todo.extend(core.broadcasts.remove(&broadcast).map(Todo::BroadcastOver));
                 }
+                // The loop must hear of a connection before its end, so these two go into its queue in the order in
+                // which the engine gave them.
+                Action::Connect { peer, connection, address } => {
+                    self.queue_command(Command::Connect { connection, peer, address });
+                    todo.push(Todo::WakeLoop);
+                    todo.push(Todo::Engine(Action::Connect { peer, connection, address }));
+                }
+                Action::Close { connection, reason } => {
+                    self.queue_command(Command::Close { connection, reason });
+                    todo.push(Todo::WakeLoop);
+                }
                 other => todo.push(Todo::Engine(other)),
             }
         }
@@ -262,6 +273,7 @@ impl Shared {
                 }
                 Todo::Receipt(state, receipt) => state.apply(receipt),
                 Todo::BroadcastOver(state) => state.end(),
+                Todo::WakeLoop => self.waker.wake(),
                 Todo::WakeMessageThread => self.tell_message_thread(0, Inbound::Wake),
                 Todo::Engine(action) => self.perform_action(action),
             }
@@ -273,12 +285,10 @@ impl Shared {
             Action::Resolve { peer, connection, host, port } => hooks::resolve(self, peer, connection, host, port),
             Action::ResolveSeed { host, port } => hooks::resolve_seed(self, host, port),
             Action::Connect { peer, connection, address } => {
-                self.command(Command::Connect { connection, peer, address });
                 if let Some(dialler) = &self.config.dialler {
                     hooks::dial(self, dialler.clone(), peer, connection, address);
                 }
             }
-            Action::Close { connection, reason } => self.command(Command::Close { connection, reason }),
             Action::Send { connection, message } => {
                 let frame = message.to_frame(self.config.network.magic());
                 // A connection that is gone meanwhile has taken its requests with it.
@@ -288,7 +298,11 @@ impl Shared {
             }
             Action::Serve { peer } => self.serve(peer),
             // Taken apart in `take_actions`.
-            Action::Complete { .. } | Action::Receipt { .. } | Action::BroadcastOver { .. } | Action::Event(_) => {}
+            Action::Close { .. }
+            | Action::Complete { .. }
+            | Action::Receipt { .. }
+            | Action::BroadcastOver { .. }
+            | Action::Event(_) => {}
         }
     }
 
@@ -324,9 +338,13 @@ impl Shared {
 
     /// Tells the event loop, which is woken if it sleeps.
     pub(super) fn command(&self, command: Command) {
+        self.queue_command(command);
+        self.waker.wake();
+    }
+
+    fn queue_command(&self, command: Command) {
         // The receiver lives as long as we do: until the start in `ends`, then in the loop.
         drop(self.outbound.send(command));
-        self.waker.wake();
     }
 
     pub(super) fn tell_message_thread(&self, index: usize, inbound: Inbound) {
@@ -659,6 +677,7 @@ pub(super) enum Todo {
     },
     Receipt(Arc<BroadcastState>, crate::engine::Receipt),
     BroadcastOver(Arc<BroadcastState>),
+    WakeLoop,
     WakeMessageThread,
     Engine(Action),
 }

@@ -4,6 +4,7 @@
 //! `driver` holds it behind one lock.
 
 mod broadcast;
+mod outstanding;
 mod pool;
 mod random;
 mod request;
@@ -42,7 +43,7 @@ pub(crate) struct Engine {
     ready: usize,
     main_peer: Option<PeerId>,
     requests: HashMap<RequestId, OpenRequest>,
-    /// Requests that no peer could be asked yet, oldest first.
+    /// Requests that wait for a peer that can be asked, oldest first.
     waiting: BTreeSet<RequestId>,
     /// Always the summed cost of `requests`.
     requests_cost: usize,

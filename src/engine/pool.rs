@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::broadcast::ToServe;
-use super::request::Outstanding;
+use super::outstanding::Outstanding;
 use super::{Action, Engine, LONGEST, Now, Timer};
 use crate::config::Config;
 use crate::error::{AddPeersError, DisconnectReason};
@@ -25,8 +25,10 @@ pub(super) struct Peer {
     /// The caller named it, so it is kept whatever happens.
     named: bool,
     state: State,
-    /// Dials and requests that failed since the last success.
-    failures: u32,
+    /// Dials that failed, or connections that did not last, in a row: what the back-off grows by.
+    dial_failures: u32,
+    /// Requests that failed in a row: what the rank sinks by.
+    request_failures: u32,
     /// Smoothed round trip.
     latency: Option<Duration>,
     timer: Option<Instant>,
@@ -97,7 +99,7 @@ impl Peer {
         let latency = self.latency.unwrap_or(UNKNOWN_LATENCY).as_secs_f64().max(50e-6);
         // A peer at work answers later, and one that fails is asked last.
         let load = 1.0 + session.outstanding.len() as f64 / 8.0;
-        latency * load * f64::from(1_u32 << self.failures.min(16))
+        latency * load * f64::from(1_u32 << self.request_failures.min(16))
     }
 }
 
@@ -132,7 +134,8 @@ impl Engine {
             address,
             named,
             state: State::Waiting,
-            failures: 0,
+            dial_failures: 0,
+            request_failures: 0,
             latency: None,
             timer: None,
             banned_until: None,
@@ -208,7 +211,7 @@ impl Engine {
             start_height: session.map(|session| session.version.start_height),
             latency: peer.latency,
             outstanding_requests: session.map_or(0, |session| session.outstanding.len()),
-            failures: peer.failures,
+            failures: peer.dial_failures.saturating_add(peer.request_failures),
         }
     }
 
@@ -318,7 +321,7 @@ impl Engine {
         }
         Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), None);
         let nothing = DisconnectReason::Resolve { kind: std::io::ErrorKind::NotFound };
-        let failures = peer.failures as usize;
+        let failures = peer.dial_failures as usize;
         match result {
             // After a failure the next address of the name has its turn.
             Ok(addresses) if !addresses.is_empty() => {
@@ -372,16 +375,16 @@ impl Engine {
             _ => None,
         };
         let lasted = session.as_ref().map(|session| now.instant.saturating_duration_since(session.since));
-        peer.failures = match lasted {
+        peer.dial_failures = match lasted {
             Some(lasted) if lasted >= LASTING => 0,
-            _ => peer.failures.saturating_add(1),
+            _ => peer.dial_failures.saturating_add(1),
         };
         let event = match &session {
             Some(_) => Event::Disconnected { peer: id, address, reason: reason.clone() },
             None => Event::Refused { peer: id, address, reason: reason.clone() },
         };
         self.actions.push_back(Action::Event(event));
-        let at = now.instant + back_off(&self.config, peer.failures, self.random.jitter());
+        let at = now.instant + back_off(&self.config, peer.dial_failures, self.random.jitter());
         let at = peer.banned_until.map_or(at, |until| until.max(at));
         Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
         if let Some(session) = session {
@@ -447,7 +450,7 @@ impl Engine {
     /// Notes that a peer did, or failed to do, what it was asked.
     pub(super) fn note_answer(&mut self, id: PeerId, answered: bool) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.failures = if answered { 0 } else { peer.failures.saturating_add(1) };
+            peer.request_failures = if answered { 0 } else { peer.request_failures.saturating_add(1) };
         }
     }
 
@@ -458,11 +461,14 @@ impl Engine {
 
     /// The best peer that may be asked, by a test on its session.
     pub(super) fn best_peer(&self, may_ask: impl Fn(PeerId, &Session) -> bool) -> Option<PeerId> {
+        let asked = |id, peer: &Peer| peer.is_read() && peer.session().is_some_and(|session| may_ask(id, session));
         self.peers
             .iter()
-            .filter(|&(&id, peer)| peer.is_read() && peer.session().is_some_and(|session| may_ask(id, session)))
-            .min_by(|a, b| self.rank(*a.0, a.1).total_cmp(&self.rank(*b.0, b.1)))
-            .map(|(&id, _)| id)
+            .filter(|&(&id, peer)| asked(id, peer))
+            // Once for each peer, not for each comparison.
+            .map(|(&id, peer)| (id, self.rank(id, peer)))
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .map(|(id, _)| id)
     }
 
     /// The best so many of the peers that pass a test and are read, best first.

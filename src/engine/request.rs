@@ -2,7 +2,9 @@
 //!
 //! Layer 4. Section 4 of the wire specification: there are no request ids, so replies are told by their content.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+#[cfg(test)]
+use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
@@ -10,11 +12,11 @@ use std::time::{Duration, Instant};
 use super::pool::Session;
 use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
 use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
-use crate::message::{Block, BlockHeader, GetHeaders, Inventory, Message, TimestampedAddress, Transaction};
+use crate::message::{Block, BlockHeader, Inventory, Message, TimestampedAddress, Transaction};
 use crate::peer::{ConnectionId, PeerId};
 use crate::proto::ProtocolError;
 use crate::request::{Answer, Question, RequestOptions, TransactionNotFound};
-use crate::wire::{BlockHash, Command, Txid};
+use crate::wire::{BlockHash, Txid};
 
 /// Identifies a request; later ones have greater ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,38 +47,6 @@ pub(super) struct OpenRequest {
     cost: usize,
 }
 
-/// What one connected peer was asked, by what its answers will hold.
-///
-/// What a request asked stays when it has ended, so that the late answer is not taken for news.
-#[derive(Debug, Default)]
-pub(crate) struct Outstanding {
-    transactions: HashMap<Txid, VecDeque<Asked>>,
-    blocks: HashMap<BlockHash, VecDeque<Asked>>,
-    pings: HashMap<u64, (RequestId, Instant)>,
-    headers: Option<HeadersInFlight>,
-    addresses: BTreeSet<RequestId>,
-    /// The requests that have not ended, and how many answers each is owed.
-    live: HashMap<RequestId, usize>,
-    /// Always how many transactions, blocks and pings are owed to requests that have ended.
-    ended: usize,
-    next_order: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    request: RequestId,
-    /// Greater for what was asked later.
-    order: u64,
-}
-
-/// Two overlapping replies to `getheaders` could not be told apart, so one is in flight at a time.
-#[derive(Debug)]
-struct HeadersInFlight {
-    request: RequestId,
-    question: GetHeaders,
-    since: Instant,
-}
-
 impl OpenRequest {
     /// Whether a peer may be asked: it was not on this connection, and has not answered on an earlier one.
     fn may_ask(&self, peer: PeerId, session: &Session) -> bool {
@@ -94,205 +64,6 @@ impl OpenRequest {
         let timed_out = |attempt: &Attempt| attempt.peer == peer && attempt.failure == AttemptFailure::TimedOut;
         self.failures.iter().any(timed_out)
     }
-}
-
-impl HeadersInFlight {
-    fn is_answered_by(&self, headers: &[BlockHeader]) -> bool {
-        match headers.first() {
-            None => true,
-            Some(first) if self.question.locator.is_empty() => first.hash() == self.question.stop,
-            Some(first) => self.question.locator.contains(&first.previous),
-        }
-    }
-}
-
-impl Outstanding {
-    /// Requests that wait for this peer.
-    pub(crate) fn len(&self) -> usize {
-        self.live.len()
-    }
-
-    /// All requests that wait for this peer, oldest first.
-    pub(super) fn requests(&self) -> Vec<RequestId> {
-        let mut requests: Vec<_> = self.live.keys().copied().collect();
-        requests.sort_unstable();
-        requests
-    }
-
-    /// Whether something that comes under this command is outstanding.
-    pub(super) fn awaits(&self, command: Command) -> bool {
-        match command {
-            Command::TX | Command::NOTFOUND => !self.transactions.is_empty(),
-            Command::HEADERS => self.headers.is_some(),
-            Command::PONG => !self.pings.is_empty(),
-            _ => false,
-        }
-    }
-
-    /// Whether a message answers something outstanding.
-    pub(super) fn expects(&self, message: &Message) -> bool {
-        match message {
-            Message::Tx(tx) => self.transactions.contains_key(&tx.txid()),
-            Message::Headers(headers) => self.headers.as_ref().is_some_and(|h| h.is_answered_by(headers)),
-            Message::NotFound(items) => {
-                // One that is named twice might be owed once.
-                let mut seen = HashSet::new();
-                let mut expects = |txid: Txid| self.transactions.contains_key(&txid) && seen.insert(txid);
-                items.iter().all(|item| item.txid().is_some_and(&mut expects))
-            }
-            Message::Pong { nonce } => self.pings.contains_key(nonce),
-            _ => false,
-        }
-    }
-
-    fn may_take_headers(&self, now: Now) -> bool {
-        self.headers.is_none() || self.gives_up_headers_at().is_some_and(|at| now.instant >= at)
-    }
-
-    /// When a reply that nobody waits for any more need not be reckoned with.
-    fn gives_up_headers_at(&self) -> Option<Instant> {
-        let in_flight = self.headers.as_ref()?;
-        let has_ended = !self.live.contains_key(&in_flight.request);
-        // A node in initial block download never answers; it is asked again after a while.
-        has_ended.then(|| in_flight.since + HEADERS_PATIENCE)
-    }
-
-    fn ask_transaction(&mut self, txid: Txid, request: RequestId) {
-        let asked = self.note_asked(request);
-        self.transactions.entry(txid).or_default().push_back(asked);
-    }
-
-    fn ask_block(&mut self, hash: BlockHash, request: RequestId) {
-        let asked = self.note_asked(request);
-        self.blocks.entry(hash).or_default().push_back(asked);
-    }
-
-    fn ask_ping(&mut self, nonce: u64, request: RequestId, now: Now) {
-        self.note_asked(request);
-        self.pings.insert(nonce, (request, now.instant));
-    }
-
-    fn ask_headers(&mut self, question: GetHeaders, request: RequestId, now: Now) {
-        self.note_asked(request);
-        self.headers = Some(HeadersInFlight { request, question, since: now.instant });
-    }
-
-    fn ask_addresses(&mut self, request: RequestId) {
-        self.note_asked(request);
-        self.addresses.insert(request);
-    }
-
-    fn note_asked(&mut self, request: RequestId) -> Asked {
-        *self.live.entry(request).or_default() += 1;
-        self.next_order += 1;
-        Asked { request, order: self.next_order }
-    }
-
-    /// Takes the oldest entry for a transaction; `None` if there is none, else the request if it has not ended.
-    fn take_transaction(&mut self, txid: &Txid) -> Option<Option<RequestId>> {
-        // Looked up on the way of every transaction, so the empty map is worth a look of its own.
-        if self.transactions.is_empty() {
-            return None;
-        }
-        let asked = take_oldest(&mut self.transactions, txid)?;
-        Some(self.note_answered(asked.request))
-    }
-
-    /// Takes the entry of the transaction asked first.
-    fn take_first_transaction(&mut self) -> Option<Option<RequestId>> {
-        let first = self.transactions.iter().min_by_key(|(_, asked)| asked.front().map(|asked| asked.order));
-        let txid = *first?.0;
-        self.take_transaction(&txid)
-    }
-
-    fn take_block(&mut self, hash: &BlockHash) -> Option<Option<RequestId>> {
-        let asked = take_oldest(&mut self.blocks, hash)?;
-        Some(self.note_answered(asked.request))
-    }
-
-    fn take_ping(&mut self, nonce: u64) -> Option<(Option<RequestId>, Instant)> {
-        let (request, sent_at) = self.pings.remove(&nonce)?;
-        Some((self.note_answered(request), sent_at))
-    }
-
-    fn take_headers(&mut self, headers: &[BlockHeader]) -> Option<Option<RequestId>> {
-        let in_flight = self.headers.take_if(|in_flight| in_flight.is_answered_by(headers))?;
-        Some(self.live.remove(&in_flight.request).map(|_| in_flight.request))
-    }
-
-    fn take_addresses(&mut self) -> BTreeSet<RequestId> {
-        let requests = std::mem::take(&mut self.addresses);
-        for request in &requests {
-            self.live.remove(request);
-        }
-        requests
-    }
-
-    fn note_answered(&mut self, request: RequestId) -> Option<RequestId> {
-        let Some(owed) = self.live.get_mut(&request) else {
-            self.ended -= 1;
-            return None;
-        };
-        *owed -= 1;
-        if *owed == 0 {
-            self.live.remove(&request);
-        }
-        Some(request)
-    }
-
-    /// Notes that a request has ended; its late answers will be taken without being told to anybody.
-    fn end(&mut self, request: RequestId) {
-        let Some(owed) = self.live.remove(&request) else { return };
-        let is_headers = self.headers.as_ref().is_some_and(|in_flight| in_flight.request == request);
-        if is_headers || self.addresses.remove(&request) {
-            return;
-        }
-        self.ended += owed;
-        if self.ended > MAX_ENDED {
-            // A peer that never answers must not make us remember for ever what it was asked.
-            let live = &self.live;
-            let keep_live = |requests: &mut VecDeque<Asked>| {
-                requests.retain(|asked| live.contains_key(&asked.request));
-                !requests.is_empty()
-            };
-            self.transactions.retain(|_, requests| keep_live(requests));
-            self.blocks.retain(|_, requests| keep_live(requests));
-            self.pings.retain(|_, (request, _)| live.contains_key(request));
-            self.ended = 0;
-        }
-    }
-}
-
-#[cfg(test)]
-impl Outstanding {
-    fn check(&self) {
-        let queues = || self.transactions.values().chain(self.blocks.values());
-        assert!(queues().all(|requests| !requests.is_empty()));
-        let (mut owed, mut ended) = (HashMap::new(), 0);
-        for id in queues().flatten().map(|asked| asked.request).chain(self.pings.values().map(|ping| ping.0)) {
-            if self.live.contains_key(&id) {
-                *owed.entry(id).or_default() += 1;
-            } else {
-                ended += 1;
-            }
-        }
-        let headers = self.headers.iter().map(|in_flight| in_flight.request);
-        for id in headers.filter(|id| self.live.contains_key(id)).chain(self.addresses.iter().copied()) {
-            *owed.entry(id).or_default() += 1;
-        }
-        assert_eq!(self.live, owed);
-        assert_eq!(self.ended, ended);
-        assert!(ended <= MAX_ENDED);
-    }
-}
-
-fn take_oldest<K: Hash + Eq>(map: &mut HashMap<K, VecDeque<Asked>>, key: &K) -> Option<Asked> {
-    let requests = map.get_mut(key)?;
-    let taken = requests.pop_front();
-    if requests.is_empty() {
-        map.remove(key);
-    }
-    taken
 }
 
 impl Engine {
@@ -398,10 +169,9 @@ impl Engine {
     }
 
     fn candidates(&self, may_ask: impl Fn(PeerId, &Session) -> bool) -> u32 {
-        let counts = |(&id, peer): (&PeerId, &super::pool::Peer)| {
-            peer.session().is_some_and(|session| !session.paused && may_ask(id, session))
-        };
-        self.peers.iter().filter(|&entry| counts(entry)).count().try_into().unwrap_or(u32::MAX)
+        let sessions = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.session()?)));
+        let candidates = sessions.filter(|&(id, session)| !session.paused && may_ask(id, session));
+        candidates.count().try_into().unwrap_or(u32::MAX)
     }
 
     fn ask_peer(&mut self, now: Now, id: RequestId, peer: PeerId, candidates: u32) {
@@ -469,7 +239,9 @@ impl Engine {
         request.attempt_deadline = None;
         if !request.asked.is_empty() {
             let asked = request.asked.clone();
-            if asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
+            if busy {
+                self.wait(id);
+            } else if asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
                 self.complete(now, id, None, Err(RequestError::MessageQueueFull));
             } else {
                 // The last ones asked may still answer.
@@ -494,13 +266,18 @@ impl Engine {
         } else if is_hopeless || request.attempts_left == 0 || (was_answered && !busy) {
             self.give_up(now, id);
         } else {
-            let at = self.headers_free_at(request);
-            self.waiting.insert(id);
-            if let Some(request) = self.requests.get_mut(&id) {
-                request.attempt_deadline = at;
-            }
-            self.set_request_timer(id);
+            self.wait(id);
         }
+    }
+
+    /// Lets a request wait for a peer to connect or to be free.
+    fn wait(&mut self, id: RequestId) {
+        let at = self.requests.get(&id).and_then(|request| self.headers_free_at(request));
+        self.waiting.insert(id);
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.attempt_deadline = at;
+        }
+        self.set_request_timer(id);
     }
 
     /// When the first peer is given up that keeps a request for headers waiting.
@@ -710,7 +487,7 @@ impl Engine {
     /// Whether a block was asked of this peer, also by a request that has ended.
     pub(crate) fn wants_block(&self, peer: PeerId, hash: &BlockHash) -> bool {
         let session = self.peers.get(&peer).and_then(|peer| peer.session());
-        session.is_some_and(|session| session.outstanding.blocks.contains_key(hash))
+        session.is_some_and(|session| session.outstanding.wants_block(hash))
     }
 
     /// Takes a transaction somebody asked for; gives it back if nobody did.
@@ -758,7 +535,7 @@ impl Engine {
 
     /// Something is missing: once the peer has answered for everything it was asked, it is another's turn.
     fn not_found(&mut self, now: Now, id: RequestId, peer: PeerId, connection: ConnectionId) {
-        if self.session_mut(peer, connection).is_some_and(|session| session.outstanding.live.contains_key(&id)) {
+        if self.session_mut(peer, connection).is_some_and(|session| session.outstanding.owes(id)) {
             return;
         }
         self.note_failure(id, peer, AttemptFailure::NotFound);
@@ -887,7 +664,21 @@ impl Engine {
         assert_eq!(self.requests_cost, self.requests.values().map(|request| request.cost).sum());
         assert!(self.requests_cost <= self.config.requests_limit);
         for (&id, request) in &self.requests {
-            assert_eq!(request.asked.is_empty(), self.waiting.contains(&id), "{id:?} waits, or somebody was asked");
+            let waits = self.waiting.contains(&id);
+            assert!(waits || !request.asked.is_empty(), "{id:?} waits, or somebody was asked");
+            let could_be_asked = self.started
+                && request.attempts_left > 0
+                && self.peers.iter().any(|(&id, peer)| {
+                    let may_ask = |session: &Session| match request.question {
+                        Question::Headers(_) => {
+                            !session.outstanding.has_headers_in_flight() && request.may_ask(id, session)
+                        }
+                        _ => request.may_ask(id, session),
+                    };
+                    peer.is_read() && peer.session().is_some_and(may_ask)
+                });
+            let looks_on = !waits && request.attempt_deadline.is_some();
+            assert!(looks_on || !could_be_asked, "{id:?} does not hang while a peer could be asked");
             assert_eq!(request.deadline.is_some(), self.started, "{id:?} ends");
             let due = [request.deadline, request.attempt_deadline].into_iter().flatten().min();
             assert_eq!(request.timer, due, "{id:?}");
@@ -895,7 +686,7 @@ impl Engine {
             for &(peer, connection) in &request.asked {
                 let session = self.peers[&peer].session().expect("whoever was asked is connected");
                 assert_eq!(session.connection, connection);
-                assert!(session.outstanding.live.contains_key(&id), "{peer} owes {id:?} an answer");
+                assert!(session.outstanding.owes(id), "{peer} owes {id:?} an answer");
                 assert!(request.tried.contains(&connection));
             }
             let peers: HashSet<PeerId> = request.failures.iter().map(|attempt| attempt.peer).collect();
@@ -904,7 +695,7 @@ impl Engine {
         assert!(self.waiting.iter().all(|id| self.requests.contains_key(id)), "only open requests wait");
         for (&peer, session) in self.peers.iter().filter_map(|(id, peer)| Some((id, peer.session()?))) {
             session.outstanding.check();
-            for id in session.outstanding.live.keys() {
+            for id in &session.outstanding.requests() {
                 let asked = self.requests.get(id).is_some_and(|r| r.asked.contains(&(peer, session.connection)));
                 assert!(asked, "{id:?} waits for {peer}");
             }
@@ -933,7 +724,3 @@ fn question_len(question: &Question) -> usize {
 
 /// What a request is charged besides its message, bytes.
 const REQUEST_COST: usize = 512;
-/// How long a peer that did not answer a `getheaders` is left alone.
-const HEADERS_PATIENCE: Duration = Duration::from_secs(30);
-/// Ended requests remembered for each peer.
-const MAX_ENDED: usize = 10_000;

@@ -1,6 +1,7 @@
 //! The engine driven by a clock that only the test moves and by peers that say what the test has them say.
 
 mod broadcasts;
+mod interleavings;
 mod peers;
 mod requests;
 
@@ -38,6 +39,8 @@ struct World {
     receipts: Vec<(BroadcastId, PeerId, ReceiptState)>,
     over: Vec<BroadcastId>,
     events: Vec<Event>,
+    /// Every action in words, if wanted.
+    log: Option<Vec<String>>,
 }
 
 impl World {
@@ -58,6 +61,7 @@ impl World {
             receipts: Vec::new(),
             over: Vec::new(),
             events: Vec::new(),
+            log: None,
         }
     }
 
@@ -83,6 +87,9 @@ impl World {
     /// Takes what the engine wants done, and holds its books against each other.
     fn settle(&mut self) {
         while let Some(action) = self.engine.poll_action() {
+            if let Some(log) = &mut self.log {
+                log.push(format!("{action:?}"));
+            }
             match action {
                 Action::Resolve { peer, connection, host, port } => {
                     self.resolves.push((peer, connection, format!("{host}:{port}")));
@@ -93,7 +100,11 @@ impl World {
                     self.connects.push((peer, connection, address));
                 }
                 Action::Close { connection, reason } => self.closes.push((connection, reason)),
-                Action::Send { connection, message } => self.sent.push((connection, message)),
+                Action::Send { connection, message } => {
+                    let is_up = self.engine.connection_of(self.owners[&connection]) == Some(connection);
+                    assert!(is_up, "{message:?} was sent on a connection that is not up");
+                    self.sent.push((connection, message));
+                }
                 Action::Serve { peer } => self.serves.push(peer),
                 Action::Complete { request, outcome } => {
                     let earlier = self.outcomes.insert(request, outcome);

@@ -838,3 +838,19 @@ fn many_requests_end_without_a_search_for_each() {
     world.run(|engine, now| engine.fail_all(now, &RequestError::Shutdown));
     assert_eq!(world.outcomes.len(), 40_000);
 }
+
+#[test]
+fn headers_that_time_out_at_one_peer_are_asked_of_another_once_it_is_free() {
+    let (mut world, peers) = World::connected(2);
+    let silent = world.ask(headers(1));
+    let long = RequestOptions::new().timeout(100 * SECOND).peer(peers[1]);
+    let other = world.ask_with(headers(2), &long);
+    assert_eq!(world.asked(), peers);
+    world.pass(20 * SECOND);
+    assert_eq!(world.asked(), [], "the second peer is busy");
+    world.say(peers[1], Message::Headers(vec![header_after(hash(2), 1)]));
+    assert!(world.result(other).is_ok());
+    assert_eq!(world.asked(), [peers[1]]);
+    world.say(peers[1], Message::Headers(vec![header_after(hash(1), 1)]));
+    assert!(world.result(silent).is_ok());
+}
