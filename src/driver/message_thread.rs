@@ -3,7 +3,7 @@
 //! It never blocks on a full queue: what does not fit is parked for its peer, still charged to that peer's inbound
 //! budget, so that only this peer is stopped.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::shared::Shared;
 use crate::error::DisconnectReason;
 use crate::message::{BlockHeader, Message};
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::proto::{FrameBatch, ProtocolError, RawFrame};
 use crate::queue::inbound::Inbound;
 use crate::queue::message::{Incoming, Queued, Writer};
@@ -22,7 +22,7 @@ use crate::wire::{Command as WireCommand, FrameError, SharedBytes, sha256d};
 
 /// Runs until it is told to shut down.
 pub(super) fn run(shared: &Arc<Shared>, index: usize, inbound: &Receiver<Inbound>) {
-    let mut thread = MessageThread { shared, peers: HashMap::new(), parked: BTreeMap::new() };
+    let mut thread = MessageThread { shared, peers: IdMap::default(), parked: BTreeMap::new() };
     loop {
         let now = super::now();
         let sleep_until = now.instant + thread.sleep(index);
@@ -82,7 +82,7 @@ pub(super) fn finish_here(
 
 struct MessageThread<'a> {
     shared: &'a Arc<Shared>,
-    peers: HashMap<PeerId, PeerState>,
+    peers: IdMap<PeerId, PeerState>,
     /// Messages that found their queue full, by peer.
     parked: BTreeMap<PeerId, Parked>,
 }

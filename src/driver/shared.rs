@@ -19,7 +19,7 @@ use crate::error::{
     WaitForPeersError,
 };
 use crate::message::Transaction;
-use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
+use crate::peer::{ConnectionId, IdMap, PeerAddress, PeerId, PeerInfo};
 use crate::pending::{Outcome, RequestSlot};
 use crate::proto::PeerLimits;
 use crate::queue::events::{Event, Events, Ring};
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(super) inbound: Vec<Sender<Inbound>>,
     pub(super) inbound_budget: inbound::Budget,
     /// The connections that are up, for callers who send without the engine's lock.
-    pub(super) links: RwLock<HashMap<PeerId, Arc<LinkState>>>,
+    pub(super) links: RwLock<IdMap<PeerId, Arc<LinkState>>>,
     waker: LoopWaker,
     ready: Mutex<Ready>,
     ready_changed: Condvar,

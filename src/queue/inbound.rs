@@ -1,6 +1,6 @@
 //! The inbound queue: what the event loop tells the message threads, and the budget of the frames among it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::DisconnectReason;
 use crate::message::Version;
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::proto::{FrameBatch, PeerLimits};
 use crate::wire::Command;
 
@@ -77,7 +77,7 @@ pub(crate) struct Budget {
 
 #[derive(Debug, Default)]
 struct State {
-    accounts: HashMap<ConnectionId, Account>,
+    accounts: IdMap<ConnectionId, Account>,
     /// Always the sum of what the accounts have of the pool.
     pool_used: usize,
     /// Connections that wait for room in the pool, first come, first served.

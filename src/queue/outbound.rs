@@ -1,13 +1,12 @@
 //! The outbound queue: commands to the event loop, and the budget of the frames among them.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::wire::Frame;
 
 /// What the event loop is told to do.
@@ -44,7 +43,7 @@ pub(crate) struct Budget {
 
 #[derive(Debug, Default)]
 struct State {
-    accounts: HashMap<ConnectionId, Account>,
+    accounts: IdMap<ConnectionId, Account>,
     /// Always the sum over all accounts of what is charged beyond the share.
     pool_used: usize,
     waiting: usize,
