@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::error::DisconnectReason;
+use crate::error::{DisconnectReason, SendFailure};
 use crate::message::Version;
 use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::proto::{FrameBatch, PeerLimits};
-use crate::wire::Command;
+use crate::wire::{Command, Frame};
 
 /// What a message thread is told, in order for each connection.
 #[derive(Debug)]
@@ -59,6 +59,16 @@ impl LinkState {
             paused: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
         }
+    }
+
+    /// Says why a frame may not be sent over it; whether there is room is another matter.
+    pub(crate) fn takes(&self, frame: &Frame) -> Result<(), SendFailure> {
+        if self.paused.load(Ordering::Acquire) {
+            return Err(SendFailure::MessageQueueFull);
+        }
+        let limit = PeerLimits::new(self.limit.load(Ordering::Acquire)).of(frame.command());
+        let length = frame.payload().len() as u64;
+        if length > limit { Err(SendFailure::TooLarge { length, limit }) } else { Ok(()) }
     }
 }
 
