@@ -178,7 +178,7 @@ impl MessageThread<'_> {
         }
         let (decoded, fault) = self.decode_all(peer, batch);
         let (unclaimed, writers) = self.shared.enter(|core, now| {
-            let mut unclaimed = Vec::new();
+            let mut unclaimed = Vec::with_capacity(decoded.len());
             for Decoded { message, cost } in decoded {
                 if let Some(message) = core.engine.handle_message(now, peer, connection, message) {
                     unclaimed.push(Decoded { message, cost });
@@ -225,7 +225,10 @@ impl MessageThread<'_> {
         writers: &[Arc<Writer>],
         reserved: usize,
     ) -> (usize, usize) {
-        let mut batches: Vec<Vec<Queued>> = writers.iter().map(|_| Vec::new()).collect();
+        // A queue for all commands is about to get them all, and growing its batch would copy them again.
+        let room = |writer: &Arc<Writer>| if writer.takes_all() { messages.len() } else { 0 };
+        let mut batches: Vec<Vec<Queued>> = writers.iter().map(|w| Vec::with_capacity(room(w))).collect();
+        let mut fits = Vec::with_capacity(writers.len());
         let mut parked_cost = 0;
         let mut parked_reserved = 0;
         // A batch with room of its own in the pool holds one frame.
@@ -233,7 +236,7 @@ impl MessageThread<'_> {
         for Decoded { message, cost } in messages {
             let command = message.command();
             let mut full = Vec::new();
-            let mut fits = Vec::new();
+            fits.clear();
             let waits = self.parked.contains_key(&peer);
             for (index, writer) in writers.iter().enumerate() {
                 if !writer.takes(command) || writer.is_closed() {
