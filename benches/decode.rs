@@ -1,6 +1,6 @@
 //! Framing and decoding in memory, held against sha256d of the same payloads on the same core.
 //!
-//! `cargo bench --bench decode`
+//! `cargo bench --bench decode`, and `-- WORD` for the rows with that word in their names
 
 mod support;
 
@@ -22,6 +22,9 @@ fn main() {
 }
 
 fn decode(bench: &Bench, name: &str, messages: &[Message], repeat: usize) {
+    if !bench.wants(name) {
+        return;
+    }
     let repeat = bench.amount(repeat);
     let stream = payloads::stream(messages);
     let payloads: Vec<Vec<u8>> = messages.iter().map(payloads::payload).collect();

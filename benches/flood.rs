@@ -1,6 +1,6 @@
 //! A flood of messages from one peer, decoded and delivered to one worker, held against sha256d on one core.
 //!
-//! `cargo bench --bench flood`
+//! `cargo bench --bench flood`, and `-- WORD` for the rows with that word in their names
 
 mod support;
 
@@ -37,6 +37,9 @@ fn flood(
     repeat: usize,
     aim: Aim,
 ) {
+    if !bench.wants(name) {
+        return;
+    }
     let repeat = bench.amount(repeat);
     let total = messages.len() * repeat;
     let source = Source::new(payloads::stream(messages));

@@ -67,6 +67,12 @@ impl Bench {
         bench
     }
 
+    /// Whether a row is wanted: all are, unless words on the command line name some.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        let mut words = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).peekable();
+        words.peek().is_none() || words.any(|word| name.contains(&word))
+    }
+
     /// `full`, or a small part of it in a quick run.
     pub(crate) fn amount(&self, full: usize) -> usize {
         if self.quick { full.div_ceil(50) } else { full }

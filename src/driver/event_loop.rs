@@ -3,7 +3,7 @@
 //! The only code that names mio, whose edge-triggered rules it follows: read and write until the system says
 //! `WouldBlock`, or keep the socket on a list.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use super::message_thread;
 use super::shared::Shared;
 use crate::engine::Random;
 use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::proto::{Connection, Event, FrameBatch, Link, Settings};
 use crate::queue::inbound::{Inbound, LinkState};
 use crate::queue::outbound::Command;
@@ -50,7 +50,7 @@ pub(super) struct EventLoop {
     settings: Arc<Settings>,
     random: Random,
     poll: Poll,
-    sockets: HashMap<ConnectionId, Socket>,
+    sockets: IdMap<ConnectionId, Socket>,
     /// When each socket's deadline is due, at the latest.
     timers: BTreeSet<(Instant, ConnectionId)>,
     /// Sockets whose last read stopped at its share of the turn.
@@ -129,7 +129,7 @@ impl EventLoop {
             settings,
             random: Random::new(super::random_seed()),
             poll,
-            sockets: HashMap::new(),
+            sockets: IdMap::default(),
             timers: BTreeSet::new(),
             unread: Vec::new(),
             unwritten: Vec::new(),
@@ -195,7 +195,8 @@ impl EventLoop {
     fn take_commands(&mut self, now: Instant, commands: &Receiver<Command>) {
         // A swap, not a store: whoever finds the flag set has put in before it what is taken out below.
         self.shared.waker().woken.swap(false, Ordering::AcqRel);
-        // What comes while this runs has its own wake; the bound keeps the sockets from waiting.
+        // What comes while this runs has its own wake. The bound keeps the sockets from waiting, and what was copied
+        // for them in the processor's caches.
         for _ in 0..COMMANDS_PER_TURN {
             let Ok(command) = commands.try_recv() else { return };
             self.take_command(now, command);
@@ -741,6 +742,6 @@ const EVENTS: usize = 1_024;
 const READ_SIZE: usize = 128 * 1_024;
 /// Reads of one socket before the others have their turn.
 const READS_PER_TURN: usize = 8;
-const COMMANDS_PER_TURN: usize = 65_536;
+const COMMANDS_PER_TURN: usize = 256;
 const SLICES: usize = 64;
 const SHORT_CUT_BYTES: usize = 4_096;

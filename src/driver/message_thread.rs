@@ -3,7 +3,7 @@
 //! It never blocks on a full queue: what does not fit is parked for its peer, still charged to that peer's inbound
 //! budget, so that only this peer is stopped.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::shared::Shared;
 use crate::error::DisconnectReason;
 use crate::message::{BlockHeader, Message};
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::proto::{FrameBatch, ProtocolError, RawFrame};
 use crate::queue::inbound::Inbound;
 use crate::queue::message::{Incoming, Queued, Writer};
@@ -22,7 +22,7 @@ use crate::wire::{Command as WireCommand, FrameError, SharedBytes, sha256d};
 
 /// Runs until it is told to shut down.
 pub(super) fn run(shared: &Arc<Shared>, index: usize, inbound: &Receiver<Inbound>) {
-    let mut thread = MessageThread { shared, peers: HashMap::new(), parked: BTreeMap::new() };
+    let mut thread = MessageThread { shared, peers: IdMap::default(), parked: BTreeMap::new() };
     loop {
         let now = super::now();
         let sleep_until = now.instant + thread.sleep(index);
@@ -82,7 +82,7 @@ pub(super) fn finish_here(
 
 struct MessageThread<'a> {
     shared: &'a Arc<Shared>,
-    peers: HashMap<PeerId, PeerState>,
+    peers: IdMap<PeerId, PeerState>,
     /// Messages that found their queue full, by peer.
     parked: BTreeMap<PeerId, Parked>,
 }
@@ -185,7 +185,7 @@ impl MessageThread<'_> {
         }
         let (decoded, fault) = self.decode_all(peer, batch);
         let (unclaimed, writers) = self.shared.enter(|core, now| {
-            let mut unclaimed = Vec::new();
+            let mut unclaimed = Vec::with_capacity(decoded.len());
             for Decoded { message, cost } in decoded {
                 if let Some(message) = core.engine.handle_message(now, peer, connection, message) {
                     unclaimed.push(Decoded { message, cost });
@@ -232,7 +232,10 @@ impl MessageThread<'_> {
         writers: &[Arc<Writer>],
         reserved: usize,
     ) -> (usize, usize) {
-        let mut batches: Vec<Vec<Queued>> = writers.iter().map(|_| Vec::new()).collect();
+        // A queue for all commands is about to get them all, and growing its batch would copy them again.
+        let room = |writer: &Arc<Writer>| if writer.takes_all() { messages.len() } else { 0 };
+        let mut batches: Vec<Vec<Queued>> = writers.iter().map(|w| Vec::with_capacity(room(w))).collect();
+        let mut fits = Vec::with_capacity(writers.len());
         let mut parked_cost = 0;
         let mut parked_reserved = 0;
         // A batch with room of its own in the pool holds one frame.
@@ -240,7 +243,7 @@ impl MessageThread<'_> {
         for Decoded { message, cost } in messages {
             let command = message.command();
             let mut full = Vec::new();
-            let mut fits = Vec::new();
+            fits.clear();
             let waits = self.parked.contains_key(&peer);
             for (index, writer) in writers.iter().enumerate() {
                 if !writer.takes(command) || writer.is_closed() {

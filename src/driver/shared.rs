@@ -19,9 +19,8 @@ use crate::error::{
     WaitForPeersError,
 };
 use crate::message::Transaction;
-use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
+use crate::peer::{ConnectionId, IdMap, PeerAddress, PeerId, PeerInfo};
 use crate::pending::{Outcome, RequestSlot};
-use crate::proto::PeerLimits;
 use crate::queue::events::{Event, Events, Ring};
 use crate::queue::inbound::{Inbound, LinkState};
 use crate::queue::message::{self, Messages, Reader, Writer};
@@ -39,7 +38,7 @@ pub(crate) struct Shared {
     pub(super) inbound: Vec<Sender<Inbound>>,
     pub(super) inbound_budget: inbound::Budget,
     /// The connections that are up, for callers who send without the engine's lock.
-    pub(super) links: RwLock<HashMap<PeerId, Arc<LinkState>>>,
+    pub(super) links: RwLock<IdMap<PeerId, Arc<LinkState>>>,
     waker: LoopWaker,
     ready: Mutex<Ready>,
     ready_changed: Condvar,
@@ -553,30 +552,38 @@ impl Shared {
         wait: Wait,
     ) -> Vec<Result<(), SendFailure>> {
         let mut connections = Vec::with_capacity(peers.len());
-        let results = peers
-            .iter()
-            .map(|&peer| self.charge_frame(peer, &frame, wait).map(|connection| connections.push(connection)))
-            .collect();
-        self.command(Command::SendAll { connections, frame });
+        let mut refused = Vec::new();
+        {
+            // All that have room are charged under the same locks.
+            let links = self.links.read();
+            let mut charges = self.outbound_budget.charges();
+            for (index, peer) in peers.iter().enumerate() {
+                match links.get(peer).filter(|link| link.takes(&frame).is_ok()) {
+                    Some(link) if charges.try_charge(link.connection, send_cost(&frame)).is_ok() => {
+                        connections.push(link.connection);
+                    }
+                    _ => refused.push(index),
+                }
+            }
+        }
+        let mut results: Vec<_> = peers.iter().map(|_| Ok(())).collect();
+        if refused.is_empty() {
+            self.command(Command::SendAll { connections, frame });
+            return results;
+        }
+        // The others do not wait for those that are full.
+        self.command(Command::SendAll { connections, frame: frame.clone() });
+        for index in refused {
+            results[index] = self.send_frame(peers[index], frame.clone(), wait);
+        }
         results
     }
 
     fn charge_frame(&self, peer: PeerId, frame: &Frame, wait: Wait) -> Result<ConnectionId, SendFailure> {
-        let (connection, limit) = {
-            let links = self.links.read();
-            let Some(link) = links.get(&peer) else {
-                drop(links);
-                return Err(self.why_not_connected());
-            };
-            if link.paused.load(Ordering::Acquire) {
-                return Err(SendFailure::MessageQueueFull);
-            }
-            (link.connection, PeerLimits::new(link.limit.load(Ordering::Acquire)).of(frame.command()))
-        };
-        let length = frame.payload().len() as u64;
-        if length > limit {
-            return Err(SendFailure::TooLarge { length, limit });
-        }
+        let link = self.links.read().get(&peer).cloned();
+        let link = link.ok_or_else(|| self.why_not_connected())?;
+        link.takes(frame)?;
+        let (connection, length) = (link.connection, frame.payload().len() as u64);
         self.outbound_budget.charge(connection, send_cost(frame), wait).map_err(|refused| match refused {
             Refused::Full => SendFailure::Full,
             Refused::Closed => SendFailure::Disconnected,

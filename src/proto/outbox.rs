@@ -88,6 +88,11 @@ impl Outbox {
         if let Some(Run::Copied { bytes, ends }) = self.normal.back_mut()
             && bytes.len() + frame.len() <= RUN_LIMIT
         {
+            if bytes.capacity() - bytes.len() < frame.len() {
+                // A burst fills the run, so few steps lead from one frame to its full size.
+                bytes.reserve_exact((bytes.len() * RUN_GROWTH).clamp(frame.len(), RUN_LIMIT - bytes.len()));
+                ends.reserve(ends.len() * RUN_GROWTH);
+            }
             bytes.extend_from_slice(&frame);
             // A run is far shorter than 4 GiB.
             ends.push(bytes.len() as u32);
@@ -196,6 +201,8 @@ impl Outbox {
 const COPY_LIMIT: usize = 4_096;
 /// A run is closed at this size, so that what it holds is freed as it is sent.
 const RUN_LIMIT: usize = 64 * 1_024;
+/// How many times its size a run that is full is grown by.
+const RUN_GROWTH: usize = 16;
 
 #[cfg(test)]
 mod tests {

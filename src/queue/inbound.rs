@@ -1,18 +1,18 @@
 //! The inbound queue: what the event loop tells the message threads, and the budget of the frames among it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::error::DisconnectReason;
+use crate::error::{DisconnectReason, SendFailure};
 use crate::message::Version;
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::proto::{FrameBatch, PeerLimits};
-use crate::wire::Command;
+use crate::wire::{Command, Frame};
 
 /// What a message thread is told, in order for each connection.
 #[derive(Debug)]
@@ -60,6 +60,16 @@ impl LinkState {
             in_flight: AtomicUsize::new(0),
         }
     }
+
+    /// Says why a frame may not be sent over it; whether there is room is another matter.
+    pub(crate) fn takes(&self, frame: &Frame) -> Result<(), SendFailure> {
+        if self.paused.load(Ordering::Acquire) {
+            return Err(SendFailure::MessageQueueFull);
+        }
+        let limit = PeerLimits::new(self.limit.load(Ordering::Acquire)).of(frame.command());
+        let length = frame.payload().len() as u64;
+        if length > limit { Err(SendFailure::TooLarge { length, limit }) } else { Ok(()) }
+    }
 }
 
 /// Bounds the frames that lie between the socket and their receiver, for each connection and for all together.
@@ -77,7 +87,7 @@ pub(crate) struct Budget {
 
 #[derive(Debug, Default)]
 struct State {
-    accounts: HashMap<ConnectionId, Account>,
+    accounts: IdMap<ConnectionId, Account>,
     /// Always the sum of what the accounts have of the pool.
     pool_used: usize,
     /// Connections that wait for room in the pool, first come, first served.

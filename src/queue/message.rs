@@ -3,13 +3,12 @@
 //! Messages cross the threads in batches, so that a busy queue costs one hand-over for many messages; all workers take
 //! from one place, so that a slow one hoards nothing.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::inbound::Inbound;
 use crate::error::{RecvError, TryRecvError};
@@ -40,7 +39,7 @@ pub struct Messages {
 #[derive(Debug)]
 pub(crate) struct Reader {
     /// Held by the worker whose turn it is, also while he waits for the next batch.
-    turn: Mutex<VecDeque<Queued>>,
+    turn: Mutex<std::vec::IntoIter<Queued>>,
     /// The holder of the turn waits, so the queue is empty.
     is_waiting: AtomicBool,
     batches: Receiver<Vec<Queued>>,
@@ -180,7 +179,7 @@ impl Reader {
             }),
         };
         self.is_waiting.store(false, Ordering::Release);
-        turn.extend(batch?);
+        *turn = batch?.into_iter();
         self.take(&mut turn)
     }
 
@@ -197,16 +196,16 @@ impl Reader {
         }
     }
 
-    fn take(&self, turn: &mut MutexGuard<'_, VecDeque<Queued>>) -> Result<Incoming, TryRecvError> {
-        if turn.is_empty() {
+    fn take(&self, turn: &mut std::vec::IntoIter<Queued>) -> Result<Incoming, TryRecvError> {
+        if turn.as_slice().is_empty() {
             match self.batches.try_recv() {
-                Ok(batch) => turn.extend(batch),
+                Ok(batch) => *turn = batch.into_iter(),
                 Err(crossbeam_channel::TryRecvError::Empty) => return Err(TryRecvError::Empty),
                 Err(crossbeam_channel::TryRecvError::Disconnected) => return Err(TryRecvError::Shutdown),
             }
         }
         // A batch is never empty.
-        let queued = turn.pop_front().ok_or(TryRecvError::Empty)?;
+        let queued = turn.next().ok_or(TryRecvError::Empty)?;
         self.gauge.give_back(queued.cost);
         Ok(queued.incoming)
     }
@@ -221,6 +220,11 @@ impl Drop for Reader {
 }
 
 impl Writer {
+    /// Whether every message goes into the queue.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.commands.is_none()
+    }
+
     /// Whether messages with this command go into the queue.
     pub(crate) fn takes(&self, command: Command) -> bool {
         self.commands.as_ref().is_none_or(|commands| commands.contains(&command))

@@ -1,13 +1,12 @@
 //! The outbound queue: commands to the event loop, and the budget of the frames among them.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::wire::Frame;
 
 /// What the event loop is told to do.
@@ -44,7 +43,7 @@ pub(crate) struct Budget {
 
 #[derive(Debug, Default)]
 struct State {
-    accounts: HashMap<ConnectionId, Account>,
+    accounts: IdMap<ConnectionId, Account>,
     /// Always the sum over all accounts of what is charged beyond the share.
     pool_used: usize,
     waiting: usize,
@@ -58,6 +57,19 @@ struct Account {
     watched: bool,
     /// We do not read the peer, so it may never take what waits.
     paused: bool,
+}
+
+/// Charges made one after the other under one lock.
+pub(crate) struct Charges<'a> {
+    budget: &'a Budget,
+    state: MutexGuard<'a, State>,
+}
+
+impl Charges<'_> {
+    /// Charges `n` bytes if there is room now.
+    pub(crate) fn try_charge(&mut self, connection: ConnectionId, n: usize) -> Result<(), Refused> {
+        self.budget.try_charge(&mut self.state, connection, n)
+    }
 }
 
 /// Why a charge is refused.
@@ -115,26 +127,14 @@ impl Budget {
 
     /// Charges `n` bytes, waiting for room as `wait` says.
     pub(crate) fn charge(&self, connection: ConnectionId, n: usize, wait: Wait) -> Result<(), Refused> {
-        let limit = self.share.saturating_add(self.pool);
-        if n > limit {
-            return Err(Refused::TooLarge { limit });
-        }
         let mut state = self.state.lock();
         loop {
-            if state.shutdown {
-                return Err(Refused::Shutdown);
+            match self.try_charge(&mut state, connection, n) {
+                Err(Refused::Full) => {}
+                done => return done,
             }
-            let pool_used = state.pool_used;
-            let Some(account) = state.accounts.get_mut(&connection) else {
-                return Err(Refused::Closed);
-            };
-            let more = self.pool_more(account.used, n);
-            if more == 0 || pool_used + more <= self.pool {
-                account.used += n;
-                state.pool_used += more;
-                return Ok(());
-            }
-            if account.paused && !matches!(wait, Wait::No) {
+            let is_paused = state.accounts.get(&connection).is_some_and(|account| account.paused);
+            if is_paused && !matches!(wait, Wait::No) {
                 return Err(Refused::Paused);
             }
             state.waiting += 1;
@@ -151,6 +151,29 @@ impl Budget {
                 return Err(Refused::Full);
             }
         }
+    }
+
+    /// Charges several accounts at once, without waiting.
+    pub(crate) fn charges(&self) -> Charges<'_> {
+        Charges { budget: self, state: self.state.lock() }
+    }
+
+    fn try_charge(&self, state: &mut State, connection: ConnectionId, n: usize) -> Result<(), Refused> {
+        let limit = self.share.saturating_add(self.pool);
+        if n > limit {
+            return Err(Refused::TooLarge { limit });
+        }
+        if state.shutdown {
+            return Err(Refused::Shutdown);
+        }
+        let account = state.accounts.get_mut(&connection).ok_or(Refused::Closed)?;
+        let more = self.pool_more(account.used, n);
+        if more > 0 && state.pool_used + more > self.pool {
+            return Err(Refused::Full);
+        }
+        account.used += n;
+        state.pool_used += more;
+        Ok(())
     }
 
     /// Charges `n` bytes beyond every limit: for what is bounded elsewhere, as requests are.
