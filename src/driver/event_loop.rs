@@ -696,8 +696,9 @@ fn take_event(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open
         }
         Event::Frames(batch) => return take_frames(shared, connection, peer, open, batch),
         Event::Limits(limits) => {
+            // Callers' frames are held against it; the engine's own are smaller than every limit.
             open.link.limit.store(limits.max_recv_payload_length(), Ordering::Release);
-            Inbound::Limits { connection, peer, limits }
+            return;
         }
         Event::RoundTrip(round_trip) => Inbound::RoundTrip { peer, round_trip },
         Event::Oversized { command, length, start } => {

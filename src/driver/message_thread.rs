@@ -155,9 +155,6 @@ impl MessageThread<'_> {
                 }
                 shared.enter(|core, now| core.engine.handle_down(now, peer, connection, reason));
             }
-            Inbound::Limits { connection, peer, limits } => {
-                shared.enter(|core, _| core.engine.handle_limits(peer, connection, limits));
-            }
             Inbound::RoundTrip { peer, round_trip } => {
                 shared.enter(|core, _| core.engine.handle_round_trip(peer, round_trip));
             }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::{AddPeersError, DisconnectReason};
 use crate::message::{TimestampedAddress, Version};
 use crate::peer::{ConnectionId, Host, PeerAddress, PeerId, PeerInfo, PeerState};
-use crate::proto::{Link, PeerLimits};
+use crate::proto::Link;
 use crate::queue::events::Event;
 
 /// A peer, connected or not.
@@ -54,7 +54,6 @@ enum State {
 pub(super) struct Session {
     pub(super) connection: ConnectionId,
     pub(super) version: Box<Version>,
-    pub(super) limits: PeerLimits,
     pub(super) since: Instant,
     /// We do not read it, because nobody takes its messages.
     pub(super) paused: bool,
@@ -350,7 +349,6 @@ impl Engine {
         peer.state = State::Ready(Box::new(Session {
             connection,
             version,
-            limits: PeerLimits::default(),
             since: now.instant,
             paused: false,
             outstanding: Outstanding::default(),
@@ -405,13 +403,6 @@ impl Engine {
             }
             // Those that waited for this peer only wait in vain.
             self.ask_waiting(now);
-        }
-    }
-
-    /// A peer said what it takes.
-    pub(crate) fn handle_limits(&mut self, id: PeerId, connection: ConnectionId, limits: PeerLimits) {
-        if let Some(session) = self.session_mut(id, connection) {
-            session.limits = limits;
         }
     }
 

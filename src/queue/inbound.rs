@@ -23,8 +23,6 @@ pub(crate) enum Inbound {
     Down { connection: ConnectionId, peer: PeerId, reason: DisconnectReason },
     /// Frames arrived; their cost is charged to the connection.
     Frames { connection: ConnectionId, peer: PeerId, batch: FrameBatch, link: Arc<LinkState> },
-    /// The peer said what it takes.
-    Limits { connection: ConnectionId, peer: PeerId, limits: PeerLimits },
     /// A keepalive ping came back.
     RoundTrip { peer: PeerId, round_trip: Duration },
     /// A payload above the stream threshold is being skipped; `start` has its first bytes.
