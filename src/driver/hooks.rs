@@ -76,6 +76,7 @@ pub(super) fn resolve(shared: &Arc<Shared>, peer: PeerId, connection: Connection
     spawn(
         shared,
         "conduit-resolve",
+        |kind| DisconnectReason::Resolve { kind },
         move || resolver.resolve(&host, port).map_err(|error| DisconnectReason::Resolve { kind: error.kind() }),
         move |shared, result| {
             shared.tell_message_thread_of(peer, Inbound::Resolved { peer, connection, result });
@@ -89,6 +90,7 @@ pub(super) fn resolve_seed(shared: &Arc<Shared>, host: String, port: u16) {
     spawn(
         shared,
         "conduit-resolve",
+        |kind| DisconnectReason::Resolve { kind },
         move || {
             let result = resolver.resolve(&host, port);
             result.map_err(|error| {
@@ -116,6 +118,7 @@ pub(super) fn dial(
     spawn(
         shared,
         "conduit-dial",
+        |kind| DisconnectReason::Dial { kind },
         move || dialler.dial(address, timeout).map_err(|error| DisconnectReason::Dial { kind: error.kind() }),
         move |shared, result| shared.command(Command::Adopt { connection, peer, result }),
     );
@@ -125,13 +128,14 @@ pub(super) fn dial(
 fn spawn<T: Send + 'static>(
     shared: &Arc<Shared>,
     name: &str,
+    refused: fn(io::ErrorKind) -> DisconnectReason,
     hook: impl FnOnce() -> Result<T, DisconnectReason> + Send + 'static,
     finish: impl FnOnce(&Arc<Shared>, Result<T, DisconnectReason>) + Send + 'static,
 ) {
     // Hooks that hang must not pile up without bound.
     if shared.hooks().fetch_add(1, Ordering::AcqRel) >= MAX_HOOKS {
         shared.hooks().fetch_sub(1, Ordering::AcqRel);
-        finish(shared, Err(DisconnectReason::Resolve { kind: io::ErrorKind::ResourceBusy }));
+        finish(shared, Err(refused(io::ErrorKind::ResourceBusy)));
         return;
     }
     let weak = Arc::downgrade(shared);
@@ -153,7 +157,7 @@ fn spawn<T: Send + 'static>(
         && let Some(finish) = finish.lock().take()
     {
         shared.hooks().fetch_sub(1, Ordering::AcqRel);
-        finish(shared, Err(DisconnectReason::Resolve { kind: error.kind() }));
+        finish(shared, Err(refused(error.kind())));
     }
 }
 
