@@ -4,6 +4,7 @@
 //! Only this layer reads the clock, and only `event_loop` names mio.
 #![expect(clippy::disallowed_methods, reason = "the driver reads the clock")]
 
+mod calls;
 mod event_loop;
 mod hooks;
 mod message_thread;

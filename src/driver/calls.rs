@@ -1,0 +1,281 @@
+//! What callers ask of a conduit: each enters the engine, or charges the outbound queue, and waits if it must.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::shared::{Core, Phase, Shared, send_cost};
+use super::{deadline_after, now};
+use crate::broadcast::{Broadcast, BroadcastState};
+use crate::engine::{RequestId, RequestOutcome};
+use crate::error::{
+    AddPeersError, BroadcastFailure, RequestError, SendFailure, StartError, SubscribeError, WaitForPeersError,
+};
+use crate::message::Transaction;
+use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
+use crate::pending::{Outcome, RequestSlot};
+use crate::queue::events::Events;
+use crate::queue::message::{self, Messages};
+use crate::queue::outbound::{Command, Refused, Wait};
+use crate::queue::slot::Slot;
+use crate::request::{Question, RequestOptions};
+use crate::wire::{self, Frame};
+
+/// Gathers the outcomes of requests for `run_until_queue_empty`.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    outcomes: Mutex<BTreeMap<RequestId, Option<Outcome>>>,
+    changed: Condvar,
+}
+
+impl Shared {
+    pub(crate) fn add_peers(self: &Arc<Self>, addresses: Vec<PeerAddress>) -> Result<Vec<PeerId>, AddPeersError> {
+        self.enter(|core, now| match core.phase {
+            Phase::Over { .. } => Err(AddPeersError::Shutdown),
+            _ => core.engine.add_peers(now, addresses),
+        })
+    }
+
+    pub(crate) fn set_main_peer(self: &Arc<Self>, address: PeerAddress) -> Result<PeerId, AddPeersError> {
+        self.enter(|core, now| {
+            if let Phase::Over { .. } = core.phase {
+                return Err(AddPeersError::Shutdown);
+            }
+            let ids = core.engine.add_peers(now, vec![address])?;
+            ids.iter().for_each(|&id| core.engine.set_main_peer(id));
+            ids.first().copied().ok_or(AddPeersError::Shutdown)
+        })
+    }
+
+    pub(crate) fn disconnect(self: &Arc<Self>, peer: PeerId) -> bool {
+        self.enter(|core, now| core.engine.disconnect(now, peer))
+    }
+
+    pub(crate) fn ban(self: &Arc<Self>, peer: PeerId, how_long: Duration) -> bool {
+        self.enter(|core, now| core.engine.ban(now, peer, how_long))
+    }
+
+    pub(crate) fn peers(&self) -> Vec<PeerInfo> {
+        self.core.lock().engine.peers(now())
+    }
+
+    pub(crate) fn wait_for_peers(&self, wanted: usize, timeout: Duration) -> Result<(), WaitForPeersError> {
+        let deadline = deadline_after(timeout);
+        let mut ready = self.ready.lock();
+        while ready.count < wanted && !ready.over {
+            match deadline {
+                None => self.ready_changed.wait(&mut ready),
+                Some(deadline) => {
+                    if self.ready_changed.wait_until(&mut ready, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        if ready.count >= wanted && !ready.over {
+            return Ok(());
+        }
+        Err(WaitForPeersError { connected: ready.count, wanted, shutdown: ready.over })
+    }
+
+    /// Submits a request; its result will be in the slot. `blocking` refuses what could only wait for a start.
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        question: Question,
+        options: &RequestOptions,
+        blocking: bool,
+    ) -> Result<(RequestId, Arc<RequestSlot>), RequestError> {
+        self.enter(|core, now| {
+            match core.phase {
+                Phase::Over { crashed: true } => return Err(RequestError::Crashed),
+                Phase::Over { crashed: false } => return Err(RequestError::Shutdown),
+                Phase::New if blocking => return Err(RequestError::NotStarted),
+                _ => {}
+            }
+            let id = core.engine.submit(now, question, options)?;
+            let slot = Arc::new(Slot::new());
+            core.slots.insert(id, slot.clone());
+            if !blocking {
+                core.recorders.iter().for_each(|recorder| recorder.expect(id));
+            }
+            Ok((id, slot))
+        })
+    }
+
+    pub(crate) fn cancel(self: &Arc<Self>, id: RequestId) {
+        self.enter(|core, now| core.engine.cancel(now, id));
+    }
+
+    /// Starts, and waits until every open request has ended; gives their outcomes in the order queued.
+    pub(crate) fn run_until_queue_empty(self: &Arc<Self>) -> Result<Vec<Outcome>, StartError> {
+        let recorder = Arc::new(Recorder::default());
+        // Before the start, so that no outcome is missed.
+        self.enter(|core, _| {
+            core.engine.open_requests().into_iter().for_each(|id| recorder.expect(id));
+            core.recorders.push(recorder.clone());
+        });
+        let outcomes = self.start().map(|()| recorder.wait());
+        self.enter(|core, _| core.recorders.retain(|other| !Arc::ptr_eq(other, &recorder)));
+        outcomes
+    }
+
+    pub(crate) fn broadcast(
+        self: &Arc<Self>,
+        transaction: &Transaction,
+        nodes: usize,
+    ) -> Result<Broadcast, BroadcastFailure> {
+        self.enter(|core, now| {
+            match core.phase {
+                Phase::New => return Err(BroadcastFailure::NotStarted),
+                Phase::Over { .. } => return Err(BroadcastFailure::Shutdown),
+                Phase::Running => {}
+            }
+            let id = core.engine.broadcast(now, transaction, nodes)?;
+            let new = || Arc::new(BroadcastState::new(transaction.txid()));
+            let state = core.broadcasts.entry(id).or_insert_with(new).clone();
+            state.set_listeners(core.engine.listeners(&transaction.txid()));
+            Ok(Broadcast::new(state))
+        })
+    }
+
+    pub(crate) fn messages(&self) -> Result<Messages, SubscribeError> {
+        let mut core = self.core.lock();
+        if let Some(messages) = Messages::upgrade(&core.messages) {
+            return Ok(messages);
+        }
+        let messages = self.open_queue(&mut core, None)?;
+        core.messages = messages.downgrade();
+        Ok(messages)
+    }
+
+    pub(crate) fn subscribe(&self, commands: Vec<wire::Command>) -> Result<Messages, SubscribeError> {
+        self.open_queue(&mut self.core.lock(), Some(commands))
+    }
+
+    fn open_queue(
+        &self,
+        core: &mut Core,
+        commands: Option<Vec<wire::Command>>,
+    ) -> Result<Messages, SubscribeError> {
+        if let Phase::Over { .. } = core.phase {
+            return Err(SubscribeError::Shutdown);
+        }
+        let mut writers: Vec<_> = core.writers.iter().filter(|writer| !writer.is_closed()).cloned().collect();
+        let limit = self.config.max_message_queues;
+        if writers.len() >= limit {
+            return Err(SubscribeError::TooManyQueues { limit });
+        }
+        let (bytes, items) = (self.config.message_queue_bytes, self.config.message_queue_items);
+        let (writer, messages) = message::open(bytes, items, commands, self.inbound.clone());
+        writers.push(Arc::new(writer));
+        core.writers = Arc::new(writers);
+        Ok(messages)
+    }
+
+    pub(crate) fn events(&self) -> Events {
+        let (events, ring) = Events::new(self.config.event_queue_items);
+        let mut core = self.core.lock();
+        if let Phase::Over { .. } = core.phase {
+            ring.shut_down();
+        }
+        core.rings.push(Arc::downgrade(&ring));
+        events
+    }
+
+    /// Queues one frame for one connection, or says why not.
+    pub(crate) fn send_frame(&self, peer: PeerId, frame: Frame, wait: Wait) -> Result<(), SendFailure> {
+        let connection = self.charge_frame(peer, &frame, wait)?;
+        self.command(Command::Send { connection, frame });
+        Ok(())
+    }
+
+    /// Queues one frame for several connections; a result for each.
+    pub(crate) fn send_frame_to_all(
+        &self,
+        peers: &[PeerId],
+        frame: Frame,
+        wait: Wait,
+    ) -> Vec<Result<(), SendFailure>> {
+        let mut connections = Vec::with_capacity(peers.len());
+        let mut refused = Vec::new();
+        {
+            // All that have room are charged under the same locks.
+            let links = self.links.read();
+            let mut charges = self.outbound_budget.charges();
+            for (index, peer) in peers.iter().enumerate() {
+                match links.get(peer).filter(|link| link.takes(&frame).is_ok()) {
+                    Some(link) if charges.try_charge(link.connection, send_cost(&frame)).is_ok() => {
+                        connections.push(link.connection);
+                    }
+                    _ => refused.push(index),
+                }
+            }
+        }
+        let mut results: Vec<_> = peers.iter().map(|_| Ok(())).collect();
+        if refused.is_empty() {
+            self.command(Command::SendAll { connections, frame });
+            return results;
+        }
+        // The others do not wait for those that are full.
+        self.command(Command::SendAll { connections, frame: frame.clone() });
+        for index in refused {
+            results[index] = self.send_frame(peers[index], frame.clone(), wait);
+        }
+        results
+    }
+
+    fn charge_frame(&self, peer: PeerId, frame: &Frame, wait: Wait) -> Result<ConnectionId, SendFailure> {
+        let link = self.links.read().get(&peer).cloned();
+        let link = link.ok_or_else(|| self.why_not_connected())?;
+        link.takes(frame)?;
+        let (connection, length) = (link.connection, frame.payload().len() as u64);
+        self.outbound_budget.charge(connection, send_cost(frame), wait).map_err(|refused| match refused {
+            Refused::Full => SendFailure::Full,
+            Refused::Closed => SendFailure::Disconnected,
+            Refused::Paused => SendFailure::MessageQueueFull,
+            Refused::TooLarge { limit } => SendFailure::TooLarge { length, limit: limit as u64 },
+            Refused::Shutdown => SendFailure::Shutdown,
+        })?;
+        Ok(connection)
+    }
+
+    fn why_not_connected(&self) -> SendFailure {
+        match self.core.lock().phase {
+            Phase::New => SendFailure::NotStarted,
+            Phase::Running => SendFailure::Disconnected,
+            Phase::Over { .. } => SendFailure::Shutdown,
+        }
+    }
+}
+
+impl Recorder {
+    fn expect(&self, request: RequestId) {
+        self.outcomes.lock().insert(request, None);
+    }
+
+    pub(super) fn awaits(&self, request: RequestId) -> bool {
+        self.outcomes.lock().contains_key(&request)
+    }
+
+    pub(super) fn record(&self, request: RequestId, outcome: &RequestOutcome) {
+        let outcome = Outcome {
+            request: outcome.question.to_string(),
+            peer: outcome.peer.clone(),
+            result: outcome.result.clone(),
+            took: outcome.took,
+        };
+        self.outcomes.lock().insert(request, Some(outcome));
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) -> Vec<Outcome> {
+        let mut outcomes = self.outcomes.lock();
+        while outcomes.values().any(Option::is_none) {
+            // Every request has a deadline, so this ends.
+            self.changed.wait(&mut outcomes);
+        }
+        std::mem::take(&mut *outcomes).into_values().flatten().collect()
+    }
+}
