@@ -402,21 +402,42 @@ fn a_large_payload_that_nobody_takes_holds_up_only_its_own_peer() {
     let block = large_block(MIB);
     let bytes = frame(&Message::Block(block.clone()));
     let mut stream = scene.raw.stream();
-    let sending = waits::call(move || (0..10).try_for_each(|_| stream.write_all(&bytes)));
+    let sending = waits::call(move || (0..60).try_for_each(|_| stream.write_all(&bytes)));
     waits::until("the first has come", || blocks.len() == 1);
     let options = RequestOptions::new().peer(node_id);
     for _ in 0..10 {
         let wanted = GetData::block(node.block_hash(node.tip_height()).unwrap());
         assert_eq!(scene.conduit.send_request_with(wanted, &options).ok(), node.block(node.tip_height()));
     }
-    // What the kernel holds of the others is its own affair.
+    assert!(sending.is_blocked(), "the blocks are more than the pool, the queue and the kernel hold");
     assert_eq!(blocks.len(), 1);
-    for _ in 0..10 {
+    for _ in 0..60 {
         let incoming = blocks.recv_timeout(PATIENCE).unwrap();
         assert_eq!((incoming.peer, incoming.message), (scene.id, Message::Block(block.clone())));
     }
     sending.result().unwrap();
     scene.raw.ping(1);
+}
+
+#[test]
+fn a_message_to_many_does_not_wait_for_the_one_that_is_full() {
+    let mut scene = Scene::new(small().outbound_pool(0));
+    let (other_id, mut other) = scene.add_raw();
+    let numbered = |n| Message::Tx(transaction(n, 10_000));
+    let mut sent = 0;
+    while scene.conduit.send_timeout(scene.id, numbered(sent), Duration::from_secs(1)).is_ok() {
+        sent += 1;
+    }
+    let sending = waits::call({
+        let (conduit, peers) = (scene.conduit.clone(), [scene.id, other_id]);
+        move || conduit.send_to_all(&peers, &numbered(sent))
+    });
+    assert_eq!(other.expect(Command::TX), numbered(sent));
+    assert!(sending.is_blocked());
+    for n in 0..=sent {
+        assert_eq!(scene.raw.expect(Command::TX), numbered(n));
+    }
+    assert_eq!(sending.result(), [Ok(()), Ok(())]);
 }
 
 /// A conduit connected to one raw peer.

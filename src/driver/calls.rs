@@ -98,7 +98,7 @@ impl Shared {
             let slot = Arc::new(Slot::new());
             core.slots.insert(id, slot.clone());
             if !blocking {
-                core.recorders.iter().for_each(|recorder| recorder.expect(id));
+                core.recorders.iter().for_each(|recorder| recorder.include(id));
             }
             Ok((id, slot))
         })
@@ -113,7 +113,7 @@ impl Shared {
         let recorder = Arc::new(Recorder::default());
         // Before the start, so that no outcome is missed.
         self.enter(|core, _| {
-            core.engine.open_requests().into_iter().for_each(|id| recorder.expect(id));
+            core.engine.open_requests().into_iter().for_each(|id| recorder.include(id));
             core.recorders.push(recorder.clone());
         });
         let outcomes = self.start().map(|()| recorder.wait());
@@ -251,7 +251,7 @@ impl Shared {
 }
 
 impl Recorder {
-    fn expect(&self, request: RequestId) {
+    fn include(&self, request: RequestId) {
         self.outcomes.lock().insert(request, None);
     }
 
