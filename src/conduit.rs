@@ -16,7 +16,7 @@ use crate::peer::{PeerId, PeerInfo, ToPeerAddress};
 use crate::pending::{Outcome, Pending};
 use crate::queue::events::Events;
 use crate::queue::message::Messages;
-use crate::queue::outbound::Wait;
+use crate::queue::outbound::budget::Wait;
 use crate::request::{Request, RequestOptions};
 use crate::wire::{Command, SharedBytes};
 
@@ -235,16 +235,14 @@ impl Conduit {
     }
 
     fn send_waiting(&self, peer: PeerId, message: Message, wait: Wait) -> Result<(), SendError<Message>> {
-        let frame = message.to_frame(self.shared().config.network.magic());
-        self.shared().send_frame(peer, frame, wait).map_err(|reason| SendError { message, reason })
+        self.shared().send(peer, &message, wait).map_err(|reason| SendError { message, reason })
     }
 
     /// Queues one message for many peers, encoded and hashed once; waits for each whose outbound queue is full.
     ///
     /// Gives a result for each peer, in their order.
     pub fn send_to_all(&self, peers: &[PeerId], message: &Message) -> Vec<Result<(), SendFailure>> {
-        let frame = message.to_frame(self.shared().config.network.magic());
-        self.shared().send_frame_to_all(peers, frame, Wait::Forever)
+        self.shared().send_to_all(peers, message, Wait::Forever)
     }
 
     /// The queue of messages that no request, broadcast or stream has claimed, minus handshake and keepalive.

@@ -9,8 +9,8 @@
 //! 5. `Engine` (`engine`) once for all of them: one pure state machine behind one lock, held for microseconds, which
 //! 6. gives each message to the request or broadcast it belongs to, or gives it back.
 //! 7. What it gives back goes into the message queue (`queue::message`), or is parked for its peer if that is full.
-//! 8. The other way, a caller's message is encoded in his own thread, charged to the peer's outbound budget
-//!    (`queue::outbound`),
+//! 8. The other way, a caller's message is encoded in his own thread, charged to the peers' outbound budget
+//!    (`queue::outbound`), a stream of small ones in one run of bytes that all its peers share,
 //! 9. and taken by the event loop into the connection's outbox, where pongs go before everything else,
 //! 10. and then to the socket. A small reply with nothing before it is finished in the event loop itself.
 //!

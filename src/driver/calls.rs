@@ -6,22 +6,23 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::shared::{Core, Phase, Shared, send_cost};
+use super::shared::{Core, Phase, Shared};
 use super::{deadline_after, now};
 use crate::broadcast::{Broadcast, BroadcastState};
 use crate::engine::{RequestId, RequestOutcome};
 use crate::error::{
     AddPeersError, BroadcastFailure, RequestError, SendFailure, StartError, SubscribeError, WaitForPeersError,
 };
-use crate::message::Transaction;
+use crate::message::{Message, Transaction};
 use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
 use crate::pending::{Outcome, RequestSlot};
 use crate::queue::events::Events;
 use crate::queue::message::{self, Messages};
-use crate::queue::outbound::{Command, Refused, Wait};
+use crate::queue::outbound::budget::{Refused, Wait};
+use crate::queue::outbound::{Command, SmallFrame, send_cost};
 use crate::queue::slot::Slot;
 use crate::request::{Question, RequestOptions};
-use crate::wire::{self, Frame};
+use crate::wire::{self, Frame, FrameHeader};
 
 /// Gathers the outcomes of requests for `run_until_queue_empty`.
 #[derive(Debug, Default)]
@@ -184,29 +185,70 @@ impl Shared {
         events
     }
 
-    /// Queues one frame for one connection, or says why not.
-    pub(crate) fn send_frame(&self, peer: PeerId, frame: Frame, wait: Wait) -> Result<(), SendFailure> {
+    /// Queues a message for one peer, or says why not.
+    pub(crate) fn send(&self, peer: PeerId, message: &Message, wait: Wait) -> Result<(), SendFailure> {
+        match self.send_small(&[peer], message) {
+            Ok(()) => Ok(()),
+            Err(frame) => self.send_frame(peer, frame, wait),
+        }
+    }
+
+    /// Queues a message for several peers; a result for each.
+    pub(crate) fn send_to_all(
+        &self,
+        peers: &[PeerId],
+        message: &Message,
+        wait: Wait,
+    ) -> Vec<Result<(), SendFailure>> {
+        match self.send_small(peers, message) {
+            Ok(()) => peers.iter().map(|_| Ok(())).collect(),
+            Err(frame) => self.send_frame_to_all(peers, frame, wait),
+        }
+    }
+
+    /// Writes a small message straight into the run for these peers; else gives its frame.
+    fn send_small(&self, peers: &[PeerId], message: &Message) -> Result<(), Frame> {
+        let magic = self.config.network.magic();
+        if let Message::Tx(transaction) = message
+            && let payload = transaction.raw()
+            && payload.len() <= SMALL_PAYLOAD
+        {
+            // The txid is the payload's digest, so all there is to do is to copy.
+            let header =
+                FrameHeader::basic(magic, wire::Command::TX, payload.len() as u32, transaction.txid().as_wire());
+            let small = SmallFrame { command: wire::Command::TX, header: &header, payload };
+            return if self.push_small(peers, &small) { Ok(()) } else { Err(message.to_frame(magic)) };
+        }
+        let frame = message.to_frame(magic);
+        let (command, payload) = (frame.command(), frame.payload());
+        let small = SmallFrame { command, header: &frame[..frame.len() - payload.len()], payload };
+        if payload.len() <= SMALL_PAYLOAD && self.push_small(peers, &small) { Ok(()) } else { Err(frame) }
+    }
+
+    fn push_small(&self, peers: &[PeerId], frame: &SmallFrame<'_>) -> bool {
+        let queued = self.outbound.push_small(peers, |peer| self.link(*peer), frame);
+        if queued {
+            self.waker().wake();
+        }
+        queued
+    }
+
+    fn send_frame(&self, peer: PeerId, frame: Frame, wait: Wait) -> Result<(), SendFailure> {
         let connection = self.charge_frame(peer, &frame, wait)?;
         self.command(Command::Send { connection, frame });
         Ok(())
     }
 
-    /// Queues one frame for several connections; a result for each.
-    pub(crate) fn send_frame_to_all(
-        &self,
-        peers: &[PeerId],
-        frame: Frame,
-        wait: Wait,
-    ) -> Vec<Result<(), SendFailure>> {
+    fn send_frame_to_all(&self, peers: &[PeerId], frame: Frame, wait: Wait) -> Vec<Result<(), SendFailure>> {
         let mut connections = Vec::with_capacity(peers.len());
         let mut refused = Vec::new();
         {
             // All that have room are charged under the same locks.
             let links = self.links.read();
-            let mut charges = self.outbound_budget.charges();
+            let mut charges = self.outbound.budget.charges();
             for (index, peer) in peers.iter().enumerate() {
-                match links.get(peer).filter(|link| link.takes(&frame).is_ok()) {
-                    Some(link) if charges.try_charge(link.connection, send_cost(&frame)).is_ok() => {
+                match links.get(peer).filter(|link| link.takes(frame.command(), frame.payload().len()).is_ok()) {
+                    Some(link) if charges.try_charge(link.connection, send_cost(frame.len())).is_ok() => {
                         connections.push(link.connection);
                     }
                     _ => refused.push(index),
@@ -229,9 +271,9 @@ impl Shared {
     fn charge_frame(&self, peer: PeerId, frame: &Frame, wait: Wait) -> Result<ConnectionId, SendFailure> {
         let link = self.links.read().get(&peer).cloned();
         let link = link.ok_or_else(|| self.why_not_connected())?;
-        link.takes(frame)?;
+        link.takes(frame.command(), frame.payload().len())?;
         let (connection, length) = (link.connection, frame.payload().len() as u64);
-        self.outbound_budget.charge(connection, send_cost(frame), wait).map_err(|refused| match refused {
+        self.outbound.budget.charge(connection, send_cost(frame.len()), wait).map_err(|refused| match refused {
             Refused::Full => SendFailure::Full,
             Refused::Closed => SendFailure::Disconnected,
             Refused::Paused => SendFailure::MessageQueueFull,
@@ -279,3 +321,6 @@ impl Recorder {
         std::mem::take(&mut *outcomes).into_values().flatten().collect()
     }
 }
+
+/// Larger payloads are cheaper shared than copied.
+const SMALL_PAYLOAD: usize = 4_096;

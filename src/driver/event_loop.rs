@@ -20,8 +20,9 @@ use crate::engine::Random;
 use crate::error::DisconnectReason;
 use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::proto::{Connection, Event, FrameBatch, Link, Settings};
-use crate::queue::inbound::{Inbound, LinkState};
-use crate::queue::outbound::Command;
+use crate::queue::inbound::Inbound;
+use crate::queue::link::LinkState;
+use crate::queue::outbound::{COMMAND_COST, Command};
 
 /// Wakes the event loop; many wakes while it is busy cost one.
 #[derive(Default)]
@@ -195,6 +196,7 @@ impl EventLoop {
     fn take_commands(&mut self, now: Instant, commands: &Receiver<Command>) {
         // A swap, not a store: whoever finds the flag set has put in before it what is taken out below.
         self.shared.waker().woken.swap(false, Ordering::AcqRel);
+        self.shared.outbound.flush();
         // What comes while this runs has its own wake. The bound keeps the sockets from waiting, and what was copied
         // for them in the processor's caches.
         for _ in 0..COMMANDS_PER_TURN {
@@ -206,10 +208,18 @@ impl EventLoop {
 
     fn take_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Send { connection, frame } => self.send(now, connection, frame),
+            Command::Send { connection, frame } => {
+                self.send(connection, COMMAND_COST, |connection| connection.send(now, frame));
+            }
             Command::SendAll { connections, frame } => {
                 for connection in connections {
-                    self.send(now, connection, frame.clone());
+                    self.send(connection, COMMAND_COST, |connection| connection.send(now, frame.clone()));
+                }
+            }
+            Command::SendRun { connections, run } => {
+                for &connection in &*connections {
+                    let cost = run.count() * COMMAND_COST;
+                    self.send(connection, cost, |connection| connection.send_run(now, run.clone()));
                 }
             }
             Command::Connect { connection, peer, address } => self.connect(now, connection, peer, address),
@@ -235,12 +245,13 @@ impl EventLoop {
         }
     }
 
-    fn send(&mut self, now: Instant, id: ConnectionId, frame: crate::wire::Frame) {
+    /// Queues frames; `cost` is what they are charged besides their bytes.
+    fn send(&mut self, id: ConnectionId, cost: usize, send: impl FnOnce(&mut Connection)) {
         // Of a connection that is gone, the budget has forgotten the charge.
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let Stage::Open(open) = &mut socket.stage else { return };
-        open.connection.send(now, frame);
-        open.spent += COMMAND_COST;
+        send(&mut open.connection);
+        open.spent += cost;
         if !std::mem::replace(&mut socket.is_unwritten, true) {
             self.unwritten.push(id);
         }
@@ -356,7 +367,7 @@ impl EventLoop {
         let nonce = self.random.next();
         let settings = self.settings.clone();
         let connection = Connection::new(settings, Link::Outbound, address, nonce, now, super::now().unix);
-        self.shared.outbound_budget.open(id);
+        self.shared.outbound.budget.open(id);
         self.shared.inbound_budget.open(id);
         let open = Open {
             stream,
@@ -590,7 +601,7 @@ impl EventLoop {
                 }
             }
         }
-        if self.shared.outbound_budget.release(id, sent) {
+        if self.shared.outbound.budget.release(id, sent) {
             self.shared.tell_message_thread_of(*peer, Inbound::Writable { peer: *peer });
         }
         match error {
@@ -631,12 +642,13 @@ impl EventLoop {
         let peer = socket.peer;
         log::debug!(target: "conduit::driver", "{peer}: closed: {reason}");
         if let Stage::Open(open) = &socket.stage {
+            open.link.closed.store(true, Ordering::Release);
             let mut links = self.shared.links.write();
             if links.get(&peer).is_some_and(|link| link.connection == id) {
                 links.remove(&peer);
             }
             drop(links);
-            self.shared.outbound_budget.close(id);
+            self.shared.outbound.budget.close(id);
             let resumed = self.shared.inbound_budget.close(id, open.connection.reserved());
             self.shared.resume(resumed);
         }
@@ -735,8 +747,6 @@ fn register(poll: &Poll, stream: &mut TcpStream, id: ConnectionId) -> io::Result
     poll.registry().register(stream, Token(id.0 as usize), Interest::READABLE | Interest::WRITABLE)
 }
 
-/// What a frame costs in the outbound queue besides its bytes, until the loop has taken it.
-pub(super) const COMMAND_COST: usize = 128;
 const WAKER: Token = Token(usize::MAX);
 const EVENTS: usize = 1_024;
 /// Bytes of one read. What one read brings may lie over a limit: `READ_SLACK` in `config` counts on this size.

@@ -293,7 +293,7 @@ impl MessageThread<'_> {
         {
             link.paused.store(paused, Ordering::Release);
         }
-        self.shared.outbound_budget.set_paused(connection, paused);
+        self.shared.outbound.budget.set_paused(connection, paused);
         log::debug!(target: "conduit::driver", "{peer}: {}", if paused { "paused, its messages are not taken" } else { "read again" });
         self.shared.enter(|core, now| core.engine.handle_paused(now, peer, paused));
         self.shared.command(Command::SetReading { connection, reading: !paused });

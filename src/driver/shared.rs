@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::calls::Recorder;
 use super::event_loop::{EventLoop, LoopWaker};
-use super::{event_loop, hooks, message_thread, now};
+use super::{hooks, message_thread, now};
 use crate::broadcast::BroadcastState;
 use crate::config::Config;
 use crate::engine::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome};
@@ -20,17 +20,17 @@ use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::pending::RequestSlot;
 use crate::queue::events::{Event, Ring};
 use crate::queue::inbound;
-use crate::queue::inbound::{Inbound, LinkState};
+use crate::queue::inbound::Inbound;
+use crate::queue::link::LinkState;
 use crate::queue::message::{Reader, Writer};
-use crate::queue::outbound::{self, Command, Refused, Wait};
-use crate::wire::Frame;
+use crate::queue::outbound::budget::{Refused, Wait};
+use crate::queue::outbound::{Command, Outbound, send_cost};
 
 /// Everything that outlives a single thread.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(super) core: Mutex<Core>,
-    pub(super) outbound: Sender<Command>,
-    pub(super) outbound_budget: outbound::Budget,
+    pub(super) outbound: Outbound,
     pub(super) inbound: Vec<Sender<Inbound>>,
     pub(super) inbound_budget: inbound::Budget,
     /// The connections that are up, for callers who send without the engine's lock.
@@ -86,7 +86,7 @@ struct Ends {
 
 impl Shared {
     pub(crate) fn new(config: Config, seed: u64) -> Arc<Self> {
-        let (outbound, outbound_end) = crossbeam_channel::unbounded();
+        let (outbound, outbound_end) = Outbound::new(config.outbound_share, config.outbound_pool);
         let (inbound, inbound_ends): (Vec<_>, Vec<_>) =
             (0..config.message_threads).map(|_| crossbeam_channel::unbounded()).unzip();
         // A threshold beyond what memory can hold is bounded by the pool all the same.
@@ -104,7 +104,6 @@ impl Shared {
                 sleeps_until: None,
             }),
             outbound,
-            outbound_budget: outbound::Budget::new(config.outbound_share, config.outbound_pool),
             inbound,
             inbound_budget: inbound::Budget::new(config.inbound_share, config.inbound_pool, pool_each),
             links: RwLock::default(),
@@ -220,12 +219,12 @@ impl Shared {
                 // The loop must hear of a connection before its end, so these two go into its queue in the order in
                 // which the engine gave them.
                 Action::Connect { peer, connection, address } => {
-                    self.queue_command(Command::Connect { connection, peer, address });
+                    self.outbound.push(Command::Connect { connection, peer, address });
                     todo.push(Todo::WakeLoop);
                     todo.push(Todo::Engine(Action::Connect { peer, connection, address }));
                 }
                 Action::Close { connection, reason } => {
-                    self.queue_command(Command::Close { connection, reason });
+                    self.outbound.push(Command::Close { connection, reason });
                     todo.push(Todo::WakeLoop);
                 }
                 other => todo.push(Todo::Engine(other)),
@@ -280,7 +279,7 @@ impl Shared {
             Action::Send { connection, message } => {
                 let frame = message.to_frame(self.config.network.magic());
                 // A connection that is gone meanwhile has taken its requests with it.
-                if self.outbound_budget.charge_anyway(connection, send_cost(&frame)).is_ok() {
+                if self.outbound.budget.charge_anyway(connection, send_cost(frame.len())).is_ok() {
                     self.command(Command::Send { connection, frame });
                 }
             }
@@ -301,14 +300,14 @@ impl Shared {
             let done = self.enter(|core, _| {
                 for _ in 0..SERVE_BATCH {
                     let Some(served) = core.engine.next_to_serve(peer) else { return true };
-                    let cost = send_cost(&served.frame);
-                    match self.outbound_budget.charge(served.connection, cost, Wait::No) {
+                    let cost = send_cost(served.frame.len());
+                    match self.outbound.budget.charge(served.connection, cost, Wait::No) {
                         Ok(()) => {
                             core.engine.mark_served(peer);
                             frames.push((served.connection, served.frame));
                         }
                         // Gone: what it asked for goes with it. Full: `Writable` brings us back.
-                        Err(Refused::Full) if self.outbound_budget.watch(served.connection) => return true,
+                        Err(Refused::Full) if self.outbound.budget.watch(served.connection) => return true,
                         Err(Refused::Full) => return false,
                         Err(_) => return true,
                     }
@@ -326,13 +325,8 @@ impl Shared {
 
     /// Tells the event loop, which is woken if it sleeps.
     pub(super) fn command(&self, command: Command) {
-        self.queue_command(command);
+        self.outbound.push(command);
         self.waker.wake();
-    }
-
-    fn queue_command(&self, command: Command) {
-        // The receiver lives as long as we do: until the start in `ends`, then in the loop.
-        drop(self.outbound.send(command));
     }
 
     pub(super) fn tell_message_thread(&self, index: usize, inbound: Inbound) {
@@ -415,7 +409,7 @@ impl Shared {
             true
         });
         if is_first || crashed {
-            self.outbound_budget.shut_down();
+            self.outbound.budget.shut_down();
             self.command(Command::Shutdown { flush_until });
         }
         if crashed {
@@ -456,11 +450,6 @@ pub(super) enum Todo {
     WakeLoop,
     WakeMessageThread,
     Engine(Action),
-}
-
-/// What a frame is charged in the outbound queue, bytes.
-pub(super) fn send_cost(frame: &Frame) -> usize {
-    frame.len() + event_loop::COMMAND_COST
 }
 
 fn log_event(event: &Event) {

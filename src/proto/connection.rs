@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::batch::FrameBatch;
 use super::keepalive::{Due, Keepalive};
 use super::outbox::Outbox;
-use super::{Link, PeerLimits, ProtocolError, Settings};
+use super::{FrameRun, Link, PeerLimits, ProtocolError, Settings};
 use crate::message::{Message, NetworkAddress, Services, Version};
 use crate::wire::{Command, Frame, FrameDecoder, FrameError, FrameHeader, FramePart, sha256d};
 
@@ -157,6 +157,12 @@ impl Connection {
     /// Queues a frame; it leaves after the handshake, in order.
     pub(crate) fn send(&mut self, now: Instant, frame: Frame) {
         self.outbox.push(frame);
+        self.note_waiting(now);
+    }
+
+    /// Queues frames that other peers get, too; they leave after the handshake, in order.
+    pub(crate) fn send_run(&mut self, now: Instant, run: Arc<FrameRun>) {
+        self.outbox.push_run(run);
         self.note_waiting(now);
     }
 

@@ -8,10 +8,12 @@ mod connection;
 mod error;
 mod keepalive;
 mod outbox;
+mod run;
 mod settings;
 
 pub(crate) use batch::{FrameBatch, RawFrame};
 pub(crate) use connection::{Connection, Event};
 pub use error::ProtocolError;
+pub(crate) use run::FrameRun;
 pub use settings::Link;
 pub(crate) use settings::{PeerLimits, Settings};

@@ -4,7 +4,9 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
+use super::run::FrameRun;
 use crate::wire::Frame;
 
 /// The bytes one peer has yet to take.
@@ -18,8 +20,8 @@ pub(crate) struct Outbox {
     urgent_sent: usize,
     /// Always the summed length of `urgent`, less `urgent_sent`.
     urgent_bytes: usize,
-    normal: VecDeque<Run>,
-    /// Bytes of the first run that the socket took.
+    normal: VecDeque<Part>,
+    /// Bytes of the first part that the socket took.
     normal_sent: usize,
     /// Always the summed length of `normal`, less `normal_sent`.
     normal_bytes: usize,
@@ -35,33 +37,31 @@ pub(crate) struct Sent {
 }
 
 #[derive(Debug)]
-enum Run {
-    Shared(Frame),
-    /// Small frames back to back, and the offset at which each ends.
-    Copied {
-        bytes: Vec<u8>,
-        ends: Vec<u32>,
-    },
+enum Part {
+    /// One large frame.
+    Frame(Frame),
+    /// Small frames, for this peer alone.
+    Own(FrameRun),
+    /// Small frames that other peers have yet to take, too.
+    Shared(Arc<FrameRun>),
 }
 
-impl Run {
+impl Part {
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Shared(frame) => frame,
-            Self::Copied { bytes, .. } => bytes,
+            Self::Frame(frame) => frame,
+            Self::Own(run) => run.bytes(),
+            Self::Shared(run) => run.bytes(),
         }
     }
 
     /// The end of the frame that `offset` lies in; `offset` itself if a frame begins there.
     fn frame_end(&self, offset: usize) -> usize {
         match self {
-            Self::Shared(_) if offset == 0 => 0,
-            Self::Shared(frame) => frame.len(),
-            Self::Copied { ends, .. } if offset == 0 || ends.is_empty() => 0,
-            Self::Copied { ends, .. } => {
-                let i = ends.partition_point(|&end| (end as usize) < offset);
-                ends.get(i).map_or(offset, |&end| end as usize)
-            }
+            Self::Frame(_) if offset == 0 => 0,
+            Self::Frame(frame) => frame.len(),
+            Self::Own(run) => run.frame_end(offset),
+            Self::Shared(run) => run.frame_end(offset),
         }
     }
 }
@@ -82,24 +82,33 @@ impl Outbox {
     pub(crate) fn push(&mut self, frame: Frame) {
         self.normal_bytes += frame.len();
         if frame.len() > COPY_LIMIT {
-            self.normal.push_back(Run::Shared(frame));
-            return;
+            self.normal.push_back(Part::Frame(frame));
+        } else {
+            self.add_to_run(frame.len(), |run| run.push(frame.len(), |out| out.extend_from_slice(&frame)));
         }
-        if let Some(Run::Copied { bytes, ends }) = self.normal.back_mut()
-            && bytes.len() + frame.len() <= RUN_LIMIT
+    }
+
+    /// Queues frames that go to other peers, too, behind those that wait.
+    pub(crate) fn push_run(&mut self, run: Arc<FrameRun>) {
+        let len = run.bytes().len();
+        self.normal_bytes += len;
+        if len > COPY_LIMIT {
+            self.normal.push_back(Part::Shared(run));
+        } else {
+            self.add_to_run(len, |own| own.append(&run));
+        }
+    }
+
+    /// Adds to the last part, if it is a run of this peer's with room, or to a new one.
+    fn add_to_run(&mut self, len: usize, add: impl FnOnce(&mut FrameRun)) {
+        if let Some(Part::Own(run)) = self.normal.back_mut()
+            && run.has_room(len)
         {
-            if bytes.capacity() - bytes.len() < frame.len() {
-                // A burst fills the run, so few steps lead from one frame to its full size.
-                bytes.reserve_exact((bytes.len() * RUN_GROWTH).clamp(frame.len(), RUN_LIMIT - bytes.len()));
-                ends.reserve(ends.len() * RUN_GROWTH);
-            }
-            bytes.extend_from_slice(&frame);
-            // A run is far shorter than 4 GiB.
-            ends.push(bytes.len() as u32);
-            return;
+            return add(run);
         }
-        let ends = vec![frame.len() as u32];
-        self.normal.push_back(Run::Copied { bytes: frame.to_vec(), ends });
+        let mut run = FrameRun::default();
+        add(&mut run);
+        self.normal.push_back(Part::Own(run));
     }
 
     /// Bytes that may go to the socket now.
@@ -150,7 +159,7 @@ impl Outbox {
     /// Bytes of a normal frame that the socket took in part; nothing may come in between.
     fn begun_len(&self) -> usize {
         match self.normal.front() {
-            Some(run) if !self.urgent.is_empty() => run.frame_end(self.normal_sent) - self.normal_sent,
+            Some(part) if !self.urgent.is_empty() => part.frame_end(self.normal_sent) - self.normal_sent,
             _ => 0,
         }
     }
@@ -158,14 +167,14 @@ impl Outbox {
     fn parts(&self) -> impl Iterator<Item = &[u8]> {
         let begun = self.begun_len();
         let start = self.normal_sent;
-        let first: &[u8] = self.normal.front().map_or(&[], |run| &run.bytes()[start..]);
+        let first: &[u8] = self.normal.front().map_or(&[], |part| &part.bytes()[start..]);
         let (first, rest) = first.split_at(begun);
         let urgent = self
             .urgent
             .iter()
             .enumerate()
             .map(|(i, frame)| if i == 0 { &frame[self.urgent_sent..] } else { &frame[..] });
-        let normal = std::iter::once(rest).chain(self.normal.iter().skip(1).map(Run::bytes));
+        let normal = std::iter::once(rest).chain(self.normal.iter().skip(1).map(Part::bytes));
         let normal = normal.take(if self.open { usize::MAX } else { 0 });
         std::iter::once(first).chain(urgent).chain(normal).filter(|part| !part.is_empty())
     }
@@ -184,10 +193,10 @@ impl Outbox {
     fn advance_normal(&mut self, n: usize) {
         self.normal_bytes -= n;
         self.normal_sent += n;
-        while let Some(run) = self.normal.front()
-            && self.normal_sent >= run.bytes().len()
+        while let Some(part) = self.normal.front()
+            && self.normal_sent >= part.bytes().len()
         {
-            self.normal_sent -= run.bytes().len();
+            self.normal_sent -= part.bytes().len();
             self.normal.pop_front();
         }
         if self.normal.is_empty() {
@@ -197,12 +206,8 @@ impl Outbox {
     }
 }
 
-/// Frames up to this size are copied into a run; a larger one is cheaper shared.
+/// Up to this size, frames and shared runs are copied into the run of this peer; larger ones are cheaper shared.
 const COPY_LIMIT: usize = 4_096;
-/// A run is closed at this size, so that what it holds is freed as it is sent.
-const RUN_LIMIT: usize = 64 * 1_024;
-/// How many times its size a run that is full is grown by.
-const RUN_GROWTH: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -211,6 +216,27 @@ mod tests {
 
     fn frame(fill: u8, len: usize) -> Frame {
         Frame::encode([0; 4], Command::TX, |out| out.resize(out.len() + len, fill))
+    }
+
+    /// Queues some frames alone, and some in runs with those after them.
+    fn push_all(outbox: &mut Outbox, frames: &[Frame]) {
+        let mut rest = frames;
+        for n in [1, 2, 0, 3].into_iter().cycle() {
+            let (these, others) = rest.split_at(rest.len().min(n));
+            match these {
+                [] => {}
+                [frame] => outbox.push(frame.clone()),
+                _ => {
+                    let mut run = FrameRun::default();
+                    these.iter().for_each(|f| run.push(f.len(), |out| out.extend_from_slice(f)));
+                    outbox.push_run(Arc::new(run));
+                }
+            }
+            rest = others;
+            if rest.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Takes at most `n` bytes, as a socket would.
@@ -227,13 +253,16 @@ mod tests {
 
     #[test]
     fn bytes_come_in_order_whatever_the_socket_takes() {
-        let frames: Vec<Frame> =
-            [10, 0, 5_000, 300, 300, 70_000, 20].iter().enumerate().map(|(i, &n)| frame(i as u8, n)).collect();
+        let frames: Vec<Frame> = [10, 0, 300, 5_000, 300, 70_000, 20, 300, 4_000, 300, 9]
+            .iter()
+            .enumerate()
+            .map(|(i, &n)| frame(i as u8, n))
+            .collect();
         let expected: Vec<u8> = frames.iter().flat_map(|f| f.to_vec()).collect();
         for step in [7, 24, 1_000, 65_536, 1_000_000] {
             let mut outbox = Outbox::default();
             outbox.open();
-            frames.iter().for_each(|f| outbox.push(f.clone()));
+            push_all(&mut outbox, &frames);
             let mut got = Vec::new();
             while outbox.pending_bytes() > 0 {
                 got.extend(take(&mut outbox, step));
@@ -245,13 +274,13 @@ mod tests {
 
     #[test]
     fn an_urgent_frame_goes_at_the_next_frame_boundary() {
-        let small = [frame(1, 100), frame(2, 100), frame(3, 5_000)];
+        let small = [frame(1, 100), frame(2, 100), frame(3, 5_000), frame(4, 100)];
         let pong = frame(9, 8);
         let total: usize = small.iter().map(|f| f.len()).sum();
         for cut in 0..=total {
             let mut outbox = Outbox::default();
             outbox.open();
-            small.iter().for_each(|f| outbox.push(f.clone()));
+            push_all(&mut outbox, &small);
             let mut got = Vec::new();
             while got.len() < cut {
                 let want = cut - got.len();

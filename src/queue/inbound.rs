@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::error::{DisconnectReason, SendFailure};
+use super::link::LinkState;
+use crate::error::DisconnectReason;
 use crate::message::Version;
 use crate::peer::{ConnectionId, IdMap, PeerId};
-use crate::proto::{FrameBatch, PeerLimits};
-use crate::wire::{Command, Frame};
+use crate::proto::FrameBatch;
+use crate::wire::Command;
 
 /// What a message thread is told, in order for each connection.
 #[derive(Debug)]
@@ -35,39 +35,6 @@ pub(crate) enum Inbound {
     Wake,
     /// Nothing follows.
     Shutdown,
-}
-
-/// A connection that is up, as callers and message threads see it.
-#[derive(Debug)]
-pub(crate) struct LinkState {
-    pub(crate) connection: ConnectionId,
-    /// The peer's `max_recv_payload_length`.
-    pub(crate) limit: AtomicU32,
-    /// We do not read it, because nobody takes its messages.
-    pub(crate) paused: AtomicBool,
-    /// Batches of frames in the inbound queue.
-    pub(crate) in_flight: AtomicUsize,
-}
-
-impl LinkState {
-    pub(crate) fn new(connection: ConnectionId) -> Self {
-        Self {
-            connection,
-            limit: AtomicU32::new(PeerLimits::default().max_recv_payload_length()),
-            paused: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
-        }
-    }
-
-    /// Says why a frame may not be sent over it; whether there is room is another matter.
-    pub(crate) fn takes(&self, frame: &Frame) -> Result<(), SendFailure> {
-        if self.paused.load(Ordering::Acquire) {
-            return Err(SendFailure::MessageQueueFull);
-        }
-        let limit = PeerLimits::new(self.limit.load(Ordering::Acquire)).of(frame.command());
-        let length = frame.payload().len() as u64;
-        if length > limit { Err(SendFailure::TooLarge { length, limit }) } else { Ok(()) }
-    }
 }
 
 /// Bounds the frames that lie between the socket and their receiver, for each connection and for all together.

@@ -2,12 +2,13 @@
 //!
 //! | queue | from, to | bounded by |
 //! |---|---|---|
-//! | outbound | callers and message threads, to the event loop | [`outbound::Budget`] |
+//! | outbound | callers and message threads, to the event loop | [`outbound::budget`] |
 //! | inbound | the event loop, to the message threads | [`inbound::Budget`] |
 //! | message | the message threads, to callers | bytes and items of each [`message`] queue |
 
 pub(crate) mod events;
 pub(crate) mod inbound;
+pub(crate) mod link;
 pub(crate) mod message;
 pub(crate) mod outbound;
 pub(crate) mod slot;

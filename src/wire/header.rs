@@ -44,6 +44,16 @@ impl FrameHeader {
         Self { magic, command, length, checksum }
     }
 
+    /// The encoded basic header of a payload whose double SHA-256 is known.
+    pub(crate) fn basic(magic: [u8; 4], command: Command, length: u32, digest: &[u8; 32]) -> [u8; Self::BASIC_LEN] {
+        let mut header = [0; Self::BASIC_LEN];
+        header[..4].copy_from_slice(&magic);
+        header[4..16].copy_from_slice(command.as_wire());
+        header[16..20].copy_from_slice(&length.to_le_bytes());
+        header[20..].copy_from_slice(&digest[..4]);
+        header
+    }
+
     /// Whether the header has the 44-byte form.
     #[must_use]
     pub const fn is_extended(&self) -> bool {

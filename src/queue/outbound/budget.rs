@@ -1,34 +1,10 @@
-//! The outbound queue: commands to the event loop, and the budget of the frames among them.
+//! The bytes of the frames in the outbound queue, for each connection and for all together.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, IdMap, PeerId};
-use crate::wire::Frame;
-
-/// What the event loop is told to do.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Make a connection.
-    Connect { connection: ConnectionId, peer: PeerId, address: SocketAddr },
-    /// Go on with a connection that the caller's dialler made, or failed to make.
-    Adopt { connection: ConnectionId, peer: PeerId, result: Result<std::net::TcpStream, DisconnectReason> },
-    /// Send a frame whose bytes are charged to the connection.
-    Send { connection: ConnectionId, frame: Frame },
-    /// Send one frame over several connections, charged to each.
-    SendAll { connections: Vec<ConnectionId>, frame: Frame },
-    /// End a connection.
-    Close { connection: ConnectionId, reason: DisconnectReason },
-    /// Read a connection, or leave its bytes in the kernel, as its messages are taken.
-    SetReading { connection: ConnectionId, reading: bool },
-    /// The inbound budget has room for it again.
-    Resume { connection: ConnectionId },
-    /// End everything, at once or when all frames have left, at the latest at the given instant.
-    Shutdown { flush_until: Option<Instant> },
-}
+use crate::peer::{ConnectionId, IdMap};
 
 /// Bounds the frames that wait for each connection and for all together.
 ///
@@ -69,6 +45,14 @@ impl Charges<'_> {
     /// Charges `n` bytes if there is room now.
     pub(crate) fn try_charge(&mut self, connection: ConnectionId, n: usize) -> Result<(), Refused> {
         self.budget.try_charge(&mut self.state, connection, n)
+    }
+
+    fn refund(&mut self, connection: ConnectionId, n: usize) {
+        if let Some(account) = self.state.accounts.get_mut(&connection) {
+            let less = self.budget.pool_more(account.used - n, n);
+            account.used -= n;
+            self.state.pool_used -= less;
+        }
     }
 }
 
@@ -156,6 +140,24 @@ impl Budget {
     /// Charges several accounts at once, without waiting.
     pub(crate) fn charges(&self) -> Charges<'_> {
         Charges { budget: self, state: self.state.lock() }
+    }
+
+    /// Charges `n` bytes to each of these accounts if all have room now; none is charged if one has not.
+    pub(super) fn charge_all(&self, connections: &[ConnectionId], n: usize) -> bool {
+        let mut charges = self.charges();
+        let refused = connections.iter().position(|&connection| charges.try_charge(connection, n).is_err());
+        let Some(refused) = refused else { return true };
+        connections[..refused].iter().for_each(|&connection| charges.refund(connection, n));
+        false
+    }
+
+    /// Gives back `n` bytes that were charged ahead of frames. Nobody is told: the frames themselves are given back
+    /// later, and then whoever waits is.
+    pub(super) fn refund_all(&self, connections: &[ConnectionId], n: usize) {
+        if n > 0 {
+            let mut charges = self.charges();
+            connections.iter().for_each(|&connection| charges.refund(connection, n));
+        }
     }
 
     fn try_charge(&self, state: &mut State, connection: ConnectionId, n: usize) -> Result<(), Refused> {
