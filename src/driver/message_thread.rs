@@ -232,6 +232,13 @@ impl MessageThread<'_> {
         // A queue for all commands is about to get them all, and growing its batch would copy them again.
         let room = |writer: &Arc<Writer>| if writer.takes_all() { messages.len() } else { 0 };
         let mut batches: Vec<Vec<Queued>> = writers.iter().map(|w| Vec::with_capacity(room(w))).collect();
+        let total: usize = messages.iter().map(|decoded| decoded.cost).sum();
+        let is_behind = self.parked.contains_key(&peer);
+        // Charged together where all of them fit: the gauge is shared with the workers, so each look at it costs.
+        let charge_all = |writer: &Arc<Writer>| {
+            !is_behind && writer.takes_all() && !writer.is_closed() && writer.charge_all(messages.len(), total)
+        };
+        let charged: Vec<bool> = writers.iter().map(charge_all).collect();
         let mut fits = Vec::with_capacity(writers.len());
         let mut parked_cost = 0;
         let mut parked_reserved = 0;
@@ -243,6 +250,10 @@ impl MessageThread<'_> {
             fits.clear();
             let waits = self.parked.contains_key(&peer);
             for (index, writer) in writers.iter().enumerate() {
+                if charged[index] {
+                    fits.push(index);
+                    continue;
+                }
                 if !writer.takes(command) || writer.is_closed() {
                     continue;
                 }

@@ -250,6 +250,11 @@ impl Writer {
         false
     }
 
+    /// Makes room for so many messages at once, if there is room now for all of them.
+    pub(crate) fn charge_all(&self, count: usize, cost: usize) -> bool {
+        self.gauge.try_charge_all(count, cost)
+    }
+
     /// Puts in messages that were charged.
     pub(crate) fn put(&self, batch: Vec<Queued>) {
         if !batch.is_empty() {
@@ -261,14 +266,21 @@ impl Writer {
 
 impl Gauge {
     fn try_charge(&self, cost: usize) -> bool {
-        if self.items.load(Ordering::SeqCst) >= self.items_limit {
+        self.try_charge_all(1, cost)
+    }
+
+    fn try_charge_all(&self, count: usize, cost: usize) -> bool {
+        if self.items.load(Ordering::SeqCst).saturating_add(count) > self.items_limit {
             return false;
         }
         // One message always fits an empty queue, however large it is.
-        let fits = |bytes: usize| (bytes == 0 || bytes + cost <= self.bytes_limit).then(|| bytes + cost);
+        let fits = |bytes: usize| {
+            let is_alone = bytes == 0 && count == 1;
+            (is_alone || bytes.saturating_add(cost) <= self.bytes_limit).then(|| bytes + cost)
+        };
         let charged = self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_ok();
         if charged {
-            self.items.fetch_add(1, Ordering::SeqCst);
+            self.items.fetch_add(count, Ordering::SeqCst);
         }
         charged
     }
@@ -329,6 +341,19 @@ mod tests {
         let (writer, _messages) = open(25, 100, None, vec![]);
         assert!(writer.charge(1_000));
         assert!(!writer.charge(1));
+    }
+
+    #[test]
+    fn many_messages_find_room_together_or_not_at_all() {
+        let (writer, messages) = open(25, 3, None, vec![]);
+        assert!(!writer.charge_all(3, 30), "too many bytes, also for an empty queue");
+        assert!(!writer.charge_all(4, 4), "too many items");
+        assert!(writer.charge_all(2, 20));
+        assert!(!writer.charge_all(1, 10));
+        writer.put(vec![queued(1), queued(2)]);
+        assert_eq!(messages.len(), 2);
+        assert_eq!(messages.try_recv().map(|m| nonce(&m)), Ok(1));
+        assert!(writer.charge_all(1, 10));
     }
 
     #[test]
