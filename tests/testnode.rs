@@ -379,7 +379,7 @@ fn a_transaction_is_fetched_and_relayed_but_never_to_its_sender() {
     assert_eq!(listener.recv(), Message::Tx(direct));
 
     // A bloom filter's end turns relay on; a connection made later hears of nothing old.
-    deaf.send(&Message::Unknown { command: Command::FILTERCLEAR, payload: SharedBytes::default() });
+    deaf.send(&Message::FilterClear);
     assert!(deaf.said().is_empty());
     let mut late = Peer::connect(&node);
     let submitted = transaction(3, 250);

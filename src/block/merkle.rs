@@ -117,7 +117,23 @@ impl fmt::Display for MerkleError {
 
 impl Error for MerkleError {}
 
-fn hash_pair(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
+/// The siblings on the way from a transaction to the root, `None` where a node is paired with itself; `None` at all if
+/// there is no such transaction.
+pub(crate) fn merkle_branch(txids: &[Txid], index: usize) -> Option<Vec<Option<[u8; 32]>>> {
+    let mut level: Vec<[u8; 32]> = txids.iter().map(|txid| *txid.as_wire()).collect();
+    level.get(index)?;
+    let mut branch = Vec::new();
+    let mut position = index;
+    while level.len() > 1 {
+        branch.push(level.get(position ^ 1).copied());
+        level = level.chunks(2).map(|pair| hash_pair(&pair[0], &pair[pair.len() - 1])).collect();
+        position /= 2;
+    }
+    Some(branch)
+}
+
+/// The parent of two nodes.
+pub(crate) fn hash_pair(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
     let mut both = [0; 64];
     both[..32].copy_from_slice(left);
     both[32..].copy_from_slice(right);

@@ -3,5 +3,9 @@
 //! Pure: no I/O, no clock, no locks. Depends on `wire` only.
 
 mod merkle;
+mod partial;
 
 pub use merkle::{MerkleError, MerkleTree, merkle_root};
+pub(crate) use merkle::{hash_pair, merkle_branch};
+pub(crate) use partial::tree_height;
+pub use partial::{PartialMerkleTree, PartialTreeError, PartialTreeMatches};

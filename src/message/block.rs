@@ -219,6 +219,13 @@ pub struct Transactions<'a> {
     remaining: usize,
 }
 
+impl<'a> Transactions<'a> {
+    /// Reads `remaining` transactions whose lengths are checked.
+    pub(super) const fn new(raw: &'a [u8], remaining: usize) -> Self {
+        Self { reader: Reader::new(raw), remaining }
+    }
+}
+
 impl<'a> Iterator for Transactions<'a> {
     type Item = TransactionView<'a>;
 

@@ -7,13 +7,19 @@
 mod address;
 mod auth;
 mod block;
+mod compact;
+mod enriched;
 mod feature;
+mod filter;
 mod headers;
-#[cfg(feature = "serde")]
-mod hex;
 mod inventory;
+mod locator;
+mod merkle_block;
+mod merkle_proof;
+mod payload;
 mod protoconf;
 mod reject;
+mod short_id;
 mod text;
 mod transaction;
 mod version;
@@ -21,18 +27,27 @@ mod version;
 pub use address::{NetworkAddress, TimestampedAddress};
 pub use auth::AuthCh;
 pub use block::{Block, BlockHeader, Transactions};
+pub use compact::{BlockTxn, CompactBlock, GetBlockTxn, Prefilled};
+pub use enriched::EnrichedHeader;
 pub use feature::SendCmpct;
-pub use headers::GetHeaders;
+pub use filter::{FilterAdd, FilterLoad};
 pub use inventory::{Inventory, InventoryKind};
+pub use locator::{GetBlocks, GetHdrsEn, GetHeaders};
+pub use merkle_block::MerkleBlock;
+pub use merkle_proof::{MerkleProof, ProofError, ProofNode, ProofSubject, ProofTarget, ProvenTransaction};
 pub use protoconf::ProtoConf;
 pub use reject::{Reject, RejectCode};
+pub use short_id::{ShortId, ShortIdKey};
 pub use text::Text;
 pub use transaction::{
     Inputs, OutPoint, Outputs, Transaction, TransactionInput, TransactionOutput, TransactionView,
 };
 pub use version::{PROTOCOL_VERSION, Services, Version};
 
+#[cfg(feature = "serde")]
+use crate::wire::hex;
 use crate::wire::{Command, DecodeError, Frame, Reader, SharedBytes};
+use payload::Payload;
 
 /// A decoded message.
 ///
@@ -90,6 +105,38 @@ pub enum Message {
     SendCmpct(SendCmpct),
     /// `authch`: challenges the peer to prove who it is.
     AuthCh(AuthCh),
+    /// `getblocks`: asks for an `inv` of the blocks after a locator.
+    GetBlocks(GetBlocks),
+    /// `gethdrsen`: asks for enriched headers.
+    GetHdrsEn(GetHdrsEn),
+    /// `hdrsen`: up to 2,000 enriched headers.
+    HdrsEn(Vec<EnrichedHeader>),
+    /// `sendhdrsen`: asks to announce blocks by `hdrsen`. No payload.
+    SendHdrsEn,
+    /// `mempool`: asks for an `inv` of the transactions a node holds; most nodes end the connection instead.
+    ///
+    /// No payload, or a flag of one byte and, if it is not zero, 8 bytes, little-endian.
+    Mempool {
+        /// The least age of the transactions wanted, in seconds; `None` for all.
+        #[cfg_attr(feature = "serde", serde(default))]
+        age_seconds: Option<i64>,
+    },
+    /// `filterload`: sets the filter for transactions.
+    FilterLoad(FilterLoad),
+    /// `filteradd`: adds to the filter.
+    FilterAdd(FilterAdd),
+    /// `filterclear`: removes the filter. No payload.
+    FilterClear,
+    /// `merkleblock`: proves the transactions of a block that match the filter.
+    MerkleBlock(Box<MerkleBlock>),
+    /// `cmpctblock`: a block with short ids for most transactions.
+    CmpctBlock(Box<CompactBlock>),
+    /// `getblocktxn`: asks for the transactions that a `cmpctblock` left out.
+    GetBlockTxn(GetBlockTxn),
+    /// `blocktxn`: gives them.
+    BlockTxn(Box<BlockTxn>),
+    /// `datareftx`: a transaction with the proof that it is in a block.
+    DataRefTx(Box<ProvenTransaction>),
     /// Any other command, with its payload as it came.
     Unknown {
         /// The command.
@@ -136,6 +183,19 @@ impl Message {
             Self::FeeFilter { .. } => Command::FEEFILTER,
             Self::SendCmpct(_) => Command::SENDCMPCT,
             Self::AuthCh(_) => Command::AUTHCH,
+            Self::GetBlocks(_) => Command::GETBLOCKS,
+            Self::GetHdrsEn(_) => Command::GETHDRSEN,
+            Self::HdrsEn(_) => Command::HDRSEN,
+            Self::SendHdrsEn => Command::SENDHDRSEN,
+            Self::Mempool { .. } => Command::MEMPOOL,
+            Self::FilterLoad(_) => Command::FILTERLOAD,
+            Self::FilterAdd(_) => Command::FILTERADD,
+            Self::FilterClear => Command::FILTERCLEAR,
+            Self::MerkleBlock(_) => Command::MERKLEBLOCK,
+            Self::CmpctBlock(_) => Command::CMPCTBLOCK,
+            Self::GetBlockTxn(_) => Command::GETBLOCKTXN,
+            Self::BlockTxn(_) => Command::BLOCKTXN,
+            Self::DataRefTx(_) => Command::DATAREFTX,
             Self::Unknown { command, .. } => *command,
         }
     }
@@ -149,7 +209,7 @@ impl Message {
         match command {
             // These keep their bytes.
             Command::TX | Command::BLOCK => Self::decode_shared(command, SharedBytes::copy_from(payload), None),
-            _ => Self::decode_fields(command, payload, SharedBytes::copy_from),
+            _ => Self::decode_fields(command, Payload::Borrowed(payload)),
         }
     }
 
@@ -170,17 +230,13 @@ impl Message {
         match command {
             Command::TX => Ok(Self::Tx(Transaction::from_payload(payload, digest)?)),
             Command::BLOCK => Ok(Self::Block(Block::from_payload(payload)?)),
-            _ => Self::decode_fields(command, &payload, |_| payload.clone().compacted()),
+            _ => Self::decode_fields(command, Payload::Shared(&payload)),
         }
     }
 
-    /// Decodes a message that is taken apart; `keep` gives the payload of an unknown one.
-    fn decode_fields(
-        command: Command,
-        payload: &[u8],
-        keep: impl FnOnce(&[u8]) -> SharedBytes,
-    ) -> Result<Self, DecodeError> {
-        let reader = &mut Reader::new(payload);
+    /// Decodes a message that is taken apart, and may keep parts of its payload.
+    fn decode_fields(command: Command, payload: Payload<'_>) -> Result<Self, DecodeError> {
+        let reader = &mut Reader::new(payload.bytes());
         Ok(match command {
             Command::INV => Self::Inv(inventory::read(reader)?),
             Command::GETDATA => Self::GetData(inventory::read(reader)?),
@@ -199,14 +255,29 @@ impl Message {
             Command::FEEFILTER => Self::FeeFilter { satoshis_per_kilobyte: reader.i64()? },
             Command::SENDCMPCT => Self::SendCmpct(SendCmpct::read(reader)?),
             Command::AUTHCH => Self::AuthCh(AuthCh::read(reader)?),
-            _ => Self::Unknown { command, payload: keep(payload) },
+            Command::GETBLOCKS => Self::GetBlocks(GetBlocks::read(reader)?),
+            Command::GETHDRSEN => Self::GetHdrsEn(GetHdrsEn::read(reader)?),
+            Command::HDRSEN => Self::HdrsEn(enriched::read(reader, payload)?),
+            Command::SENDHDRSEN => Self::SendHdrsEn,
+            Command::MEMPOOL => Self::Mempool {
+                age_seconds: if !reader.is_empty() && reader.bool()? { Some(reader.i64()?) } else { None },
+            },
+            Command::FILTERLOAD => Self::FilterLoad(FilterLoad::read(reader)?),
+            Command::FILTERADD => Self::FilterAdd(FilterAdd::read(reader)?),
+            Command::FILTERCLEAR => Self::FilterClear,
+            Command::MERKLEBLOCK => Self::MerkleBlock(Box::new(MerkleBlock::read(reader)?)),
+            Command::CMPCTBLOCK => Self::CmpctBlock(Box::new(CompactBlock::read(reader, payload)?)),
+            Command::GETBLOCKTXN => Self::GetBlockTxn(GetBlockTxn::read(reader)?),
+            Command::BLOCKTXN => Self::BlockTxn(Box::new(BlockTxn::read(reader, payload)?)),
+            Command::DATAREFTX => Self::DataRefTx(Box::new(ProvenTransaction::read(reader, payload)?)),
+            _ => Self::Unknown { command, payload: payload.keep_all() },
         })
     }
 
     /// Appends the payload.
     pub fn encode_payload(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Verack | Self::GetAddr | Self::SendHeaders => {}
+            Self::Verack | Self::GetAddr | Self::SendHeaders | Self::SendHdrsEn | Self::FilterClear => {}
             Self::Version(version) => version.write(out),
             Self::Ping { nonce } | Self::Pong { nonce } => out.extend_from_slice(&nonce.to_le_bytes()),
             Self::ProtoConf(protoconf) => protoconf.write(out),
@@ -222,6 +293,22 @@ impl Message {
             }
             Self::SendCmpct(sendcmpct) => sendcmpct.write(out),
             Self::AuthCh(authch) => authch.write(out),
+            Self::GetBlocks(request) => request.write(out),
+            Self::GetHdrsEn(request) => request.write(out),
+            Self::HdrsEn(items) => enriched::write(items, out),
+            Self::Mempool { age_seconds } => {
+                if let Some(age) = age_seconds {
+                    out.push(1);
+                    out.extend_from_slice(&age.to_le_bytes());
+                }
+            }
+            Self::FilterLoad(filter) => filter.write(out),
+            Self::FilterAdd(element) => element.write(out),
+            Self::MerkleBlock(block) => block.write(out),
+            Self::CmpctBlock(block) => block.write(out),
+            Self::GetBlockTxn(request) => request.write(out),
+            Self::BlockTxn(answer) => answer.write(out),
+            Self::DataRefTx(proven) => proven.write(out),
             Self::Unknown { payload, .. } => out.extend_from_slice(payload),
         }
     }
@@ -244,13 +331,23 @@ impl Message {
     fn payload_len_hint(&self) -> usize {
         const LARGEST_COMPACT_SIZE: usize = 9;
         match self {
-            Self::Verack | Self::GetAddr | Self::SendHeaders => 0,
+            Self::Verack | Self::GetAddr | Self::SendHeaders | Self::SendHdrsEn | Self::FilterClear => 0,
             Self::Inv(items) | Self::GetData(items) | Self::NotFound(items) => {
                 LARGEST_COMPACT_SIZE + items.len() * Inventory::LEN
             }
             Self::Tx(transaction) => transaction.raw().len(),
             Self::Block(block) => block.raw().len(),
-            Self::GetHeaders(request) => 36 + LARGEST_COMPACT_SIZE + request.locator.len() * 32,
+            Self::GetHeaders(GetHeaders { locator, .. })
+            | Self::GetHdrsEn(GetHdrsEn { locator, .. })
+            | Self::GetBlocks(GetBlocks { locator, .. }) => 36 + LARGEST_COMPACT_SIZE + locator.len() * 32,
+            Self::HdrsEn(items) => LARGEST_COMPACT_SIZE + items.iter().map(EnrichedHeader::len_hint).sum::<usize>(),
+            Self::FilterLoad(filter) => 2 * LARGEST_COMPACT_SIZE + filter.filter.len(),
+            Self::FilterAdd(element) => LARGEST_COMPACT_SIZE + element.data.len(),
+            Self::MerkleBlock(block) => block.len_hint(),
+            Self::CmpctBlock(block) => block.len_hint(),
+            Self::GetBlockTxn(request) => 32 + LARGEST_COMPACT_SIZE + request.indexes().len() * 5,
+            Self::BlockTxn(answer) => answer.len_hint(),
+            Self::DataRefTx(proven) => proven.len_hint(),
             Self::Headers(list) => LARGEST_COMPACT_SIZE + list.len() * headers::ITEM_LEN,
             Self::Addr(addresses) => LARGEST_COMPACT_SIZE + addresses.len() * TimestampedAddress::LEN,
             Self::Unknown { payload, .. } => payload.len(),
@@ -259,6 +356,7 @@ impl Message {
             | Self::Pong { .. }
             | Self::FeeFilter { .. }
             | Self::SendCmpct(_)
+            | Self::Mempool { .. }
             | Self::AuthCh(_) => 40,
         }
     }

@@ -3,7 +3,9 @@
 //! Sections 2.10 and 6.4 of the wire specification (the node's `src/primitives/transaction.h`).
 
 use std::fmt;
+use std::ops::Range;
 
+use super::payload::Payload;
 use crate::wire::{DecodeError, Reader, SharedBytes, Txid, sha256d, write_bytes, write_compact_size};
 
 /// One transaction: its bytes and its txid.
@@ -81,6 +83,24 @@ impl Transaction {
         // The digest covers the ignored bytes too, so it is not the txid.
         let raw = payload.slice(0..len).ok_or(DecodeError::UnexpectedEnd)?;
         Ok(Self { txid: Txid::from_wire(sha256d(&raw)), raw: raw.compacted() })
+    }
+
+    /// Takes the transaction that a reader of the payload has come to.
+    pub(super) fn read(reader: &mut Reader<'_>, payload: Payload<'_>) -> Result<Self, DecodeError> {
+        let start = payload.position(reader);
+        let view = TransactionView::read(reader)?;
+        Ok(Self { txid: view.txid(), raw: payload.keep(start..payload.position(reader)) })
+    }
+
+    /// Takes the transaction that fills a range within the payload.
+    pub(super) fn read_exact(payload: Payload<'_>, range: Range<usize>) -> Result<Self, DecodeError> {
+        let bytes = payload.bytes().get(range.clone()).ok_or(DecodeError::UnexpectedEnd)?;
+        let mut reader = Reader::new(bytes);
+        let view = TransactionView::read(&mut reader)?;
+        if !reader.is_empty() {
+            return Err(DecodeError::InvalidValue { field: "transaction" });
+        }
+        Ok(Self { txid: view.txid(), raw: payload.keep(range) })
     }
 
     /// The transaction's bytes.

@@ -281,7 +281,7 @@ impl Session {
                 self.line.state().peer.headers = true;
                 Ok(())
             }
-            Message::Unknown { command: Command::FILTERCLEAR, .. } => {
+            Message::FilterClear => {
                 self.line.state().peer.relay = true;
                 Ok(())
             }

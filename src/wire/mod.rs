@@ -11,6 +11,8 @@ mod error;
 mod frame;
 mod hash;
 mod header;
+#[cfg(feature = "serde")]
+pub(crate) mod hex;
 
 pub use bytes::SharedBytes;
 pub use codec::{Reader, compact_size_len, write_bytes, write_compact_size};
@@ -22,4 +24,4 @@ pub use hash::{BlockHash, MerkleRoot, Txid, sha256d};
 pub use header::{FrameHeader, checksum};
 
 #[cfg(feature = "serde")]
-pub(crate) use hash::parse_hex;
+use hash::parse_hex;
