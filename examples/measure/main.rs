@@ -1,0 +1,181 @@
+//! Points Conduit at any node and measures it: how fast it pushes, receives and asks, and what an idle peer costs.
+//!
+//! Run with `cargo run --release --example measure -- --help`. The far end can be a real node, or the example `testnode`.
+
+mod hold;
+mod process;
+mod push;
+mod receive;
+mod round_trips;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use conduit::{Conduit, Config, Event, Events, Network, PeerAddress, PeerId, Txid};
+use support::{Args, Failure, missing, run};
+
+const USAGE: &str = "\
+Usage: measure MODE --connect HOST:PORT [--connect ...] [options]
+
+Modes, each of which ends with one line of JSON on standard output:
+  push --count N --size S     send N distinct transactions of S bytes to every peer, then a ping to each,
+                              until the last pong
+  receive --count N           take N messages (tx, inv or headers) that the peers send unasked
+  round-trips --count N --what ping|tx [--txid HEX]
+                              ask N times, one at a time
+  hold                        connect once to each HOST:PORT (or port of 127.0.0.1) read from standard input, and
+                              hold the connections until that ends; a line of JSON for each event, none at the end
+
+Options:
+  --connect HOST:PORT   a peer; may be repeated
+  --network NAME        main, test, stn or regtest [regtest]
+  --timeout SECONDS     give up when nothing happens for so long [60]
+  --help                this text
+
+In push and receive, bytes are whole frames with their headers. Transactions are made before the clock starts as far
+as they fit into 512 MiB (\"prepared\" says how many), the others while it runs. Exit code 2: bad arguments.
+";
+
+/// What the modes share.
+struct Options {
+    connect: Vec<PeerAddress>,
+    network: Network,
+    timeout: Duration,
+    count: Option<u64>,
+    size: Option<usize>,
+    what: Option<What>,
+    txid: Option<Txid>,
+}
+
+/// What is asked for in round trips.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Ping,
+    Tx,
+}
+
+fn main() -> ExitCode {
+    run(USAGE, |args| {
+        let mut mode = None;
+        let options = parse(args, &mut mode)?;
+        let mode = mode.ok_or_else(|| Failure::Usage("MODE: needed here".into()))?;
+        if mode == "hold" {
+            if let Some(address) = options.connect.first() {
+                let text = format!("--connect {address}: hold reads its peers from standard input");
+                return Err(Failure::Usage(text));
+            }
+            hold::run(options)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if options.connect.is_empty() {
+            return Err(missing("--connect"));
+        }
+        let report = match mode.as_str() {
+            "push" => push::run(&options),
+            "receive" => receive::run(&options),
+            _ => round_trips::run(&options),
+        }?;
+        println!("{report}");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn parse(args: &mut Args, mode: &mut Option<String>) -> Result<Options, Failure> {
+    let mut options = Options {
+        connect: Vec::new(),
+        network: Network::Regtest,
+        timeout: Duration::from_secs(60),
+        count: None,
+        size: None,
+        what: None,
+        txid: None,
+    };
+    while let Some(arg) = args.next()? {
+        match arg.as_str() {
+            "push" | "receive" | "round-trips" | "hold" if mode.is_none() => *mode = Some(arg),
+            "--connect" => {
+                let address: PeerAddress = args.value()?;
+                if options.connect.contains(&address) {
+                    return Err(Failure::Usage(format!("--connect {address}: named twice")));
+                }
+                options.connect.push(address);
+            }
+            "--network" => options.network = args.value()?,
+            "--timeout" => options.timeout = Duration::from_secs(args.value()?),
+            "--count" => options.count = Some(args.value()?),
+            "--size" => options.size = Some(args.value()?),
+            "--what" => options.what = Some(args.value()?),
+            "--txid" => options.txid = Some(args.value()?),
+            _ => return Err(args.unknown()),
+        }
+    }
+    if options.timeout.is_zero() || options.timeout > LONGEST_TIMEOUT {
+        return Err(Failure::Usage("--timeout: from 1 second to 30 days".into()));
+    }
+    Ok(options)
+}
+
+impl Options {
+    /// How often, which is at least once.
+    fn count(&self) -> Result<u64, Failure> {
+        match self.count {
+            Some(0) => Err(Failure::Usage("--count 0: at least 1".into())),
+            count => count.ok_or_else(|| missing("--count")),
+        }
+    }
+
+    /// Each peer is dialled once, and only what is measured travels.
+    fn config(&self) -> Config {
+        Config::new(self.network.clone()).redial_min(A_YEAR).redial_max(A_YEAR)
+    }
+
+    /// A conduit that will have these peers once it is started, and what happens to them.
+    fn conduit(&self) -> Result<(Conduit, Vec<PeerId>, Events), Failure> {
+        let config = self.config().max_peers(self.connect.len());
+        let conduit = Conduit::new(config.ping_interval(A_YEAR).stall_timeout(self.timeout))?;
+        let peers = conduit.add_peers(&self.connect)?;
+        let events = conduit.events();
+        Ok((conduit, peers, events))
+    }
+
+    /// Waits until all peers are connected.
+    fn wait_for_all(&self, conduit: &Conduit, events: &Events) -> Result<(), Failure> {
+        for _ in &self.connect {
+            match events.recv_timeout(self.timeout) {
+                Ok(Event::Connected { .. }) => {}
+                Ok(event) => return Err(loss(&event).into()),
+                Err(_) => {
+                    let count = conduit.peers().len();
+                    return Err(format!("not all of the {count} peers were connected in {:?}", self.timeout).into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an event means to whoever needs every peer.
+fn loss(event: &Event) -> String {
+    match event {
+        Event::Refused { address, reason, .. } => format!("{address}: not connected: {reason}"),
+        Event::Disconnected { address, reason, .. } => format!("{address}: lost: {reason}"),
+        other => format!("unexpected: {other:?}"),
+    }
+}
+
+impl std::str::FromStr for What {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "ping" => Ok(Self::Ping),
+            "tx" => Ok(Self::Tx),
+            _ => Err("expected ping or tx"),
+        }
+    }
+}
+
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3_600);
