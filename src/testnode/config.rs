@@ -21,8 +21,10 @@ pub struct TestNodeConfig {
     ///
     /// The chain starts with that network's first block; what is mined on it has the easy proof of work of regtest.
     pub network: Network,
-    /// The address it listens at, any of `127.0.0.0/8`; the port is one that is free. The default is 127.0.0.1.
+    /// The address it listens at, any of `127.0.0.0/8`. The default is 127.0.0.1.
     pub ip: IpAddr,
+    /// The port it listens at; 0, the default, takes one that is free.
+    pub port: u16,
     /// Blocks on top of the first one, mined before the node starts. The default is 10.
     ///
     /// The same number gives the same blocks on every node.
@@ -46,6 +48,7 @@ impl Default for TestNodeConfig {
         Self {
             network: Network::Regtest,
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
             blocks: 10,
             latency: Duration::ZERO,
             user_agent: "/Bitcoin SV:1.2.2/".to_owned(),
@@ -68,6 +71,13 @@ impl TestNodeConfig {
     #[must_use]
     pub fn ip(mut self, ip: impl Into<IpAddr>) -> Self {
         self.ip = ip.into();
+        self
+    }
+
+    /// Sets [`port`](Self#structfield.port).
+    #[must_use]
+    pub const fn port(mut self, port: u16) -> Self {
+        self.port = port;
         self
     }
 

@@ -8,22 +8,25 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::cutter::Cutter;
+use super::faults::{Reception, Whom};
 use super::now;
 use super::switches::Switches;
 use crate::message::{Inventory, Message};
 use crate::proto::Connection;
-use crate::wire::{BlockHash, Frame};
+use crate::wire::{BlockHash, Command, Frame, SharedBytes};
 
 /// One connection, shared by its reader, its writer and whoever sends.
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) id: u64,
+    pub(super) whom: Whom,
     pub(super) remote: SocketAddr,
     pub(super) magic: [u8; 4],
     stream: TcpStream,
@@ -48,6 +51,8 @@ pub(super) struct State {
     /// Whether the writer has the socket; nobody else writes then.
     writing: bool,
     writer: Option<JoinHandle<()>>,
+    /// Where the bytes that leave `proto` are in their frame.
+    cutter: Cutter,
     /// A buffer to be used again.
     spare: Vec<u8>,
     pub(super) closed: bool,
@@ -70,14 +75,20 @@ pub(super) struct Peer {
 #[derive(Debug)]
 struct Piece {
     due: Instant,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// How many of them the socket took.
     sent: usize,
 }
 
+#[derive(Debug)]
+enum Bytes {
+    Own(Vec<u8>),
+    Shared(SharedBytes),
+}
+
 impl Line {
     pub(super) fn new(
-        id: u64,
+        whom: Whom,
         stream: TcpStream,
         remote: SocketAddr,
         magic: [u8; 4],
@@ -101,11 +112,12 @@ impl Line {
             piece_bytes: 0,
             writing: false,
             writer: None,
+            cutter: Cutter::new(magic),
             spare: Vec::new(),
             closed: false,
         };
         Ok(Arc::new(Self {
-            id,
+            whom,
             remote,
             magic,
             stream,
@@ -121,6 +133,16 @@ impl Line {
 
     pub(super) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Whether the node says nothing here.
+    pub(super) fn is_silent(&self) -> bool {
+        self.switches.faults.silences(self.whom)
+    }
+
+    /// What becomes of a message that comes in.
+    pub(super) fn receive(&self, command: Command) -> Reception {
+        self.switches.faults.receive(self.whom, command)
     }
 
     /// Waits until the line changes; used with a condition in a loop.
@@ -174,34 +196,41 @@ impl Line {
 
     /// Sends bytes as they are, behind whatever was queued before; waits while the peer takes too little.
     pub(super) fn send_bytes(self: &Arc<Self>, bytes: &[u8]) -> bool {
+        self.send_shared(SharedBytes::copy_from(bytes))
+    }
+
+    /// The same without copying them.
+    pub(super) fn send_shared(self: &Arc<Self>, bytes: SharedBytes) -> bool {
         let mut state = self.state.lock();
         // Behind whole frames only: what is queued is made pieces first.
         loop {
             if !self.wait_for_room(&mut state, QUEUE_LIMIT) {
                 return false;
             }
-            state.stage(now(), self.switches.latency(), usize::MAX);
+            self.stage(&mut state, usize::MAX);
             if state.proto.pending_bytes() == 0 {
                 break;
             }
         }
+        if state.cutter.is_at_end() {
+            self.flush_state(&mut state);
+            return false;
+        }
         let due = state.due(now(), self.switches.latency());
-        state.push_piece(due, bytes.to_vec());
+        state.push_piece(due, Bytes::Shared(bytes));
         self.flush_state(&mut state);
         true
     }
 
     /// Puts frames in front of the last `keep_last` bytes that are pending.
     pub(super) fn send_ahead(&self, state: &mut State, keep_last: usize, frames: &[Frame]) {
-        let (now, latency) = (now(), self.switches.latency());
         let mut pending = state.take_pending(usize::MAX);
         let last = pending.split_off(pending.len().saturating_sub(keep_last));
         for frame in frames {
             pending.extend_from_slice(frame);
         }
         pending.extend_from_slice(&last);
-        let due = state.due(now, latency);
-        state.push_piece(due, pending);
+        self.put(state, pending);
     }
 
     /// Lets what is queued go.
@@ -273,15 +302,20 @@ impl Line {
             return;
         }
         let latency = self.switches.latency();
-        if !latency.is_zero() {
+        let changing = self.is_changing(state);
+        if !latency.is_zero() || changing {
             // The time starts now, not when the writer comes to it.
-            state.stage(now(), latency, usize::MAX);
+            self.stage(state, usize::MAX);
+        }
+        if state.is_at_end() && !state.writing {
+            return self.close_state(state);
         }
         if state.writing || state.is_drained() {
             return;
         }
         if latency.is_zero() && state.queued_bytes() <= DIRECT_LIMIT {
-            match self.write_directly(state) {
+            match self.write_directly(state, changing) {
+                Ok(true) if state.is_at_end() => return self.close_state(state),
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(_) => return self.close_state(state),
@@ -300,7 +334,9 @@ impl Line {
     }
 
     /// `Ok(false)` if the kernel did not take all of it within a moment, or may not have it yet.
-    fn write_directly(&self, state: &mut State) -> io::Result<bool> {
+    ///
+    /// `changing`: faults may change what is not in pieces yet.
+    fn write_directly(&self, state: &mut State, changing: bool) -> io::Result<bool> {
         while let Some(piece) = state.pieces.front_mut() {
             if piece.due > now() {
                 return Ok(false);
@@ -310,13 +346,54 @@ impl Line {
             state.piece_bytes -= n;
             state.pieces.pop_front_if(|piece| piece.sent == piece.bytes.len());
         }
+        if changing {
+            return Ok(state.proto.pending_bytes() == 0);
+        }
         while state.proto.pending_bytes() > 0 {
             let mut slices = [IoSlice::new(&[]); 16];
             let filled = state.proto.pending(&mut slices);
             let Some(n) = taken((&self.stream).write_vectored(&slices[..filled]))? else { return Ok(false) };
+            let mut left = n;
+            for slice in &slices[..filled] {
+                let sent = slice.len().min(left);
+                state.cutter.follow(&slice[..sent]);
+                left -= sent;
+            }
             state.proto.mark_sent(now(), n);
         }
         Ok(true)
+    }
+
+    /// Makes pieces of what is pending, as far as the limits of a piece and of all pieces go.
+    fn stage(&self, state: &mut State, limit: usize) {
+        while state.proto.pending_bytes() > 0 && state.piece_bytes < STAGED_LIMIT {
+            let bytes = state.take_pending(PIECE_LEN);
+            self.put(state, bytes);
+            if limit <= PIECE_LEN {
+                break;
+            }
+        }
+    }
+
+    /// Makes pieces of bytes that follow those taken before, and lets the faults change them.
+    fn put(&self, state: &mut State, bytes: Vec<u8>) {
+        let (now, latency) = (now(), self.switches.latency());
+        if !self.is_changing(state) {
+            state.cutter.follow(&bytes);
+            let due = state.due(now, latency);
+            return state.push_piece(due, Bytes::Own(bytes));
+        }
+        let treat = |command, len| self.switches.faults.send(self.whom, command, len);
+        for cut in state.cutter.cut(&bytes, treat) {
+            let due = state.due(now, latency + cut.delay);
+            state.push_piece(due, Bytes::Own(cut.bytes));
+        }
+        state.spare = bytes;
+    }
+
+    /// Whether what leaves `proto` may not go as it is.
+    fn is_changing(&self, state: &State) -> bool {
+        state.cutter.is_changing() || self.switches.faults.change_output(self.whom)
     }
 
     /// The writer thread: writes while there is something, then sleeps until [`flush`](Self::flush) has more.
@@ -328,7 +405,7 @@ impl Line {
             let (now, latency) = (now(), self.switches.latency());
             state.move_announcements(self.magic);
             if state.pieces.is_empty() || !latency.is_zero() {
-                state.stage(now, latency, PIECE_LEN);
+                self.stage(&mut state, PIECE_LEN);
             }
             match state.pieces.front().map(|piece| piece.due) {
                 Some(due) if due > now => {
@@ -339,12 +416,15 @@ impl Line {
                     let mut stream = &self.stream;
                     let written = MutexGuard::unlocked(&mut state, || stream.write_all(&piece.bytes[piece.sent..]));
                     state.piece_bytes -= piece.bytes.len() - piece.sent;
-                    state.spare = piece.bytes;
+                    if let Bytes::Own(bytes) = piece.bytes {
+                        state.spare = bytes;
+                    }
                     if written.is_err() {
                         self.close_state(&mut state);
                     }
                     self.changed.notify_all();
                 }
+                None if state.is_at_end() => break,
                 None => {
                     timeout = self.stream.set_write_timeout(Some(DIRECT_TIMEOUT));
                     state.writing = false;
@@ -371,28 +451,21 @@ impl State {
         self.proto.pending_bytes() == 0 && self.pieces.is_empty()
     }
 
+    /// Whether a fault ends the connection here.
+    fn is_at_end(&self) -> bool {
+        self.cutter.is_at_end() && self.pieces.is_empty()
+    }
+
     /// When bytes queued now may go: never before those queued earlier.
     fn due(&self, now: Instant, latency: Duration) -> Instant {
         let due = now + latency;
         self.pieces.back().map_or(due, |last| last.due.max(due))
     }
 
-    fn push_piece(&mut self, due: Instant, bytes: Vec<u8>) {
+    fn push_piece(&mut self, due: Instant, bytes: Bytes) {
         if !bytes.is_empty() {
             self.piece_bytes += bytes.len();
             self.pieces.push_back(Piece { due, bytes, sent: 0 });
-        }
-    }
-
-    /// Makes pieces of what is pending, as far as the limits of a piece and of all pieces go.
-    fn stage(&mut self, now: Instant, latency: Duration, limit: usize) {
-        while self.proto.pending_bytes() > 0 && self.piece_bytes < STAGED_LIMIT {
-            let due = self.due(now, latency);
-            let bytes = self.take_pending(PIECE_LEN);
-            self.push_piece(due, bytes);
-            if limit <= PIECE_LEN {
-                break;
-            }
         }
     }
 
@@ -423,6 +496,17 @@ impl State {
             let rest = self.announcements.split_off(n);
             let items = std::mem::replace(&mut self.announcements, rest);
             self.proto.send(now(), Message::Inv(items).to_frame(magic));
+        }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It has a chain of its own with real proof of work, a mempool, and answers over real loopback sockets as SV Node 1.2.2
 //! does, in milliseconds less: headers, blocks, transactions, addresses, pings, rejects, announcements. And it fails on
-//! command: it refuses, goes silent, drops connections, stops reading, answers late, sends garbage.
+//! command: it refuses, goes silent, drops connections, stops reading, answers late, sends garbage, floods; and any
+//! [`Fault`] on the connection, and to the message, of your choice.
 //!
 //! ```
 //! use std::time::Duration;
@@ -37,6 +38,9 @@
 
 mod chain;
 mod config;
+mod cutter;
+mod faults;
+mod flood;
 mod line;
 mod node;
 mod pool;
@@ -58,6 +62,8 @@ use crate::message::{
 use crate::wire::{BlockHash, Command, Txid, compact_size_len, sha256d};
 use chain::{Chain, OP_TRUE};
 pub use config::TestNodeConfig;
+pub use faults::{Fault, FaultKind};
+pub use flood::Flood;
 use node::{News, Node};
 use pool::Verdict;
 
@@ -86,7 +92,7 @@ impl TestNode {
         }
         let chain = Chain::new(&config.network, config.blocks)
             .ok_or_else(|| invalid("the first block of this network is not known"))?;
-        let listener = TcpListener::bind((config.ip, 0))?;
+        let listener = TcpListener::bind((config.ip, config.port))?;
         let node = Arc::new(Node::new(config, listener.local_addr()?, chain));
         let accepting = thread::Builder::new().name("testnode-accept".to_owned()).spawn({
             let node = Arc::clone(&node);
@@ -319,20 +325,52 @@ impl TestNode {
 
     /// While on, says nothing, to joined nodes neither: what comes in is counted and thrown away, pings included.
     ///
-    /// What was being sent is finished. What came meanwhile is never answered, so a handshake begun in silence fails;
-    /// connections made before go on when it ends. [`send`](Self::send) and [`send_bytes`](Self::send_bytes) still do.
+    /// A handshake begun in silence fails; connections made before go on when it ends. This is
+    /// [`FaultKind::Silence`] on every connection.
     pub fn silence(&self, on: bool) {
-        self.node.switches.set_silent(on);
+        let silence = Fault::new(FaultKind::Silence);
+        // Never twice.
+        self.node.switches.faults.end(|fault| *fault == silence);
+        if on {
+            self.inject(silence);
+        }
     }
 
-    /// Throws away every message of this command that comes in, after counting it.
+    /// Throws away every message of this command that comes in, after counting it: [`FaultKind::Ignore`].
     pub fn ignore(&self, command: Command) {
-        self.node.switches.ignore(command);
+        self.heed(command);
+        self.inject(Fault::new(FaultKind::Ignore).command(command));
     }
 
     /// Ends what [`ignore`](Self::ignore) began.
     pub fn heed(&self, command: Command) {
-        self.node.switches.heed(command);
+        let ignored = Fault::new(FaultKind::Ignore).command(command);
+        self.node.switches.faults.end(|fault| *fault == ignored);
+    }
+
+    /// Has a fault from now on.
+    pub fn inject(&self, fault: Fault) {
+        self.node.switches.faults.inject(fault);
+    }
+
+    /// Ends all faults that [`inject`](Self::inject), [`ignore`](Self::ignore) and [`silence`](Self::silence) began.
+    ///
+    /// Floods under way go on, and so does the time of what is delayed.
+    pub fn clear_faults(&self) {
+        self.node.switches.faults.end(|_| true);
+    }
+
+    /// Begins to flood all peers; returns how many. Joined nodes get nothing.
+    ///
+    /// It waits for nothing. Each peer has a flood of its own, beside what the node says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a thread.
+    pub fn flood(&self, flood: Flood) -> io::Result<usize> {
+        let lines = self.node.lines(false);
+        lines.iter().try_for_each(|line| self.node.flood(line, flood))?;
+        Ok(lines.len())
     }
 
     /// While on, reads nothing, so that the kernel's buffers fill and the peers' sends stall. It still sends.

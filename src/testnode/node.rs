@@ -12,6 +12,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::chain::{Added, Chain};
 use super::config::TestNodeConfig;
+use super::faults::Whom;
+use super::flood::Flood;
 use super::line::Line;
 use super::pool::Pool;
 use super::session::Session;
@@ -45,9 +47,12 @@ pub(super) struct World {
     pub(super) received: HashMap<Command, u64>,
     lines: HashMap<u64, Registered>,
     next_line: u64,
+    /// How many connections of peers were accepted.
+    accepted: usize,
     /// The far ends of connections that another node is about to make to join us.
     joining: HashSet<SocketAddr>,
-    readers: Vec<JoinHandle<()>>,
+    /// Readers and floods.
+    threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -92,8 +97,9 @@ impl Node {
             received: HashMap::new(),
             lines: HashMap::new(),
             next_line: 0,
+            accepted: 0,
             joining: HashSet::new(),
-            readers: Vec::new(),
+            threads: Vec::new(),
         };
         let magic = config.network.magic();
         Self { config, magic, address, switches, world: Mutex::new(world), changed: Condvar::new() }
@@ -135,11 +141,13 @@ impl Node {
         let proto = Connection::new(Arc::new(settings), link, remote, nonce, now(), unix());
         let id = world.next_line;
         world.next_line += 1;
-        let line = Line::new(id, stream, remote, self.magic, proto, Arc::clone(&self.switches))?;
+        let is_peer = link == Link::Inbound && !world.joining.contains(&remote);
+        let whom = Whom { line: id, accepted: is_peer.then_some(world.accepted) };
+        world.accepted += usize::from(is_peer);
+        let line = Line::new(whom, stream, remote, self.magic, proto, Arc::clone(&self.switches))?;
         let session = Session::new(Arc::clone(self), Arc::clone(&line), link, limits);
         let reader = thread::Builder::new().name("testnode-read".to_owned()).spawn(move || session.run())?;
-        world.readers.retain(|reader| !reader.is_finished());
-        world.readers.push(reader);
+        world.keep_thread(reader);
         world.lines.insert(id, Registered { line, established: false, joined: link == Link::Outbound });
         Ok(id)
     }
@@ -162,22 +170,35 @@ impl Node {
     }
 
     /// Notes that a connection's handshake is done.
-    pub(super) fn established(&self, line: &Line) {
+    pub(super) fn established(&self, line: &Arc<Line>) -> io::Result<()> {
+        // Before the connection counts: it is idle, if it is to be, for whoever sees it.
+        let floods = self.switches.faults.establish(line.whom);
         let mut world = self.world.lock();
         let joining = world.joining.remove(&line.remote);
-        if let Some(registered) = world.lines.get_mut(&line.id) {
+        if let Some(registered) = world.lines.get_mut(&line.whom.line) {
             registered.established = true;
             registered.joined |= joining;
         }
         self.changed.notify_all();
+        drop(world);
+        floods.into_iter().try_for_each(|flood| self.flood(line, flood))
+    }
+
+    /// Begins to flood a line.
+    pub(super) fn flood(&self, line: &Arc<Line>, flood: Flood) -> io::Result<()> {
+        let line = Arc::clone(line);
+        let thread = thread::Builder::new().name("testnode-flood".to_owned()).spawn(move || flood.run(&line))?;
+        self.world.lock().keep_thread(thread);
+        Ok(())
     }
 
     /// Forgets a connection that ended; what it was asked for is asked of others.
     pub(super) fn closed(&self, line: &Line) {
+        self.switches.faults.forget(line.whom.line);
         let mut world = self.world.lock();
-        world.lines.remove(&line.id);
+        world.lines.remove(&line.whom.line);
         let unanswered: Vec<Txid> =
-            world.asked.iter().filter(|(_, asked)| asked.is_asked(line.id)).map(|(txid, _)| *txid).collect();
+            world.asked.iter().filter(|(_, asked)| asked.is_asked(line.whom.line)).map(|(txid, _)| *txid).collect();
         let asked: Vec<_> = unanswered.into_iter().filter_map(|txid| world.ask_another(&txid)).collect();
         self.changed.notify_all();
         drop(world);
@@ -201,12 +222,12 @@ impl Node {
 
     /// Tells all connections of new transactions, except those who know them.
     pub(super) fn announce_transactions(&self, news: &[News]) {
-        if news.is_empty() || self.switches.is_silent() {
+        if news.is_empty() {
             return;
         }
-        for line in self.lines(true) {
-            let unknown =
-                news.iter().filter(|news| news.from != Some(line.id) && !news.announcers.contains(&line.id));
+        for line in self.lines(true).into_iter().filter(|line| !line.is_silent()) {
+            let id = line.whom.line;
+            let unknown = news.iter().filter(|news| news.from != Some(id) && !news.announcers.contains(&id));
             line.announce(unknown.map(|news| Inventory::transaction(news.txid)));
         }
     }
@@ -214,10 +235,7 @@ impl Node {
     /// Tells all connections of blocks that joined the active chain, in the way each asked for.
     pub(super) fn announce_blocks(&self, joined: &[BlockHash]) {
         let Some(tip) = joined.last() else { return };
-        if self.switches.is_silent() {
-            return;
-        }
-        let lines = self.lines(true);
+        let lines: Vec<_> = self.lines(true).into_iter().filter(|line| !line.is_silent()).collect();
         let world = self.world.lock();
         // Decided and queued in one go, or a header could overtake the one before it.
         lines.iter().for_each(|line| world.queue_announcement(line, joined, tip));
@@ -294,15 +312,15 @@ impl Node {
 
     /// Ends everything and waits for all threads but the accepting one.
     pub(super) fn end(&self) {
-        let (lines, readers) = {
+        let (lines, threads) = {
             let mut world = self.world.lock();
             let lines: Vec<_> = world.lines.values().map(|line| Arc::clone(&line.line)).collect();
-            (lines, std::mem::take(&mut world.readers))
+            (lines, std::mem::take(&mut world.threads))
         };
         lines.iter().for_each(|line| line.close());
-        for reader in readers {
-            // A panic of the reader is printed by its thread; there is nothing to add.
-            let _ = reader.join();
+        for thread in threads {
+            // A panic is printed by its thread; there is nothing to add.
+            let _ = thread.join();
         }
     }
 }
@@ -310,6 +328,12 @@ impl Node {
 impl World {
     pub(super) fn connections(&self) -> usize {
         self.lines.values().filter(|line| line.established && !line.joined).count()
+    }
+
+    /// Keeps a thread, to be joined at the end, and lets go of those that have ended.
+    fn keep_thread(&mut self, thread: JoinHandle<()>) {
+        self.threads.retain(|thread| !thread.is_finished());
+        self.threads.push(thread);
     }
 
     /// Gives a request that got no answer to another one who announced the transaction; `None` if there is none.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::chain::{Added, MAX_HEADERS, proves_work};
+use super::faults::Reception;
 use super::line::Line;
 use super::node::{Asked, News, Node};
 use super::pool::Verdict;
@@ -48,6 +49,8 @@ pub(super) struct Session {
     has_more: bool,
     /// Transactions taken from the bytes at hand, still to be announced to others.
     news: Vec<News>,
+    /// What to say to messages from the bytes at hand that are rejected unread.
+    rejections: VecDeque<(RejectCode, String)>,
 }
 
 /// Why a connection ended.
@@ -80,6 +83,7 @@ impl Session {
             unconnected: 0,
             has_more: false,
             news: Vec::new(),
+            rejections: VecDeque::new(),
         }
     }
 
@@ -122,7 +126,7 @@ impl Session {
                     _ => return Err(error.into()),
                 },
             }
-            if !self.node.switches.is_silent() {
+            if !self.line.is_silent() {
                 self.line.state().proto.handle_timeout(now())?;
             }
             self.line.flush();
@@ -141,21 +145,22 @@ impl Session {
 
     fn take(&mut self, input: &[u8]) -> Result<(), End> {
         let mut sifted = Sifted::default();
-        let switches = Arc::clone(&self.node.switches);
-        let fate = |command| {
-            if switches.is_silent() || switches.ignores(command) {
-                Fate::Drop
-            } else if command == Command::PING {
-                Fate::Ping
-            } else {
-                Fate::Pass
+        let (line, rejections) = (&self.line, &mut self.rejections);
+        let is_silent = line.is_silent();
+        let fate = |command| match if is_silent { Reception::Ignore } else { line.receive(command) } {
+            Reception::Ignore => Fate::Drop,
+            Reception::Reject(code, reason) => {
+                rejections.push_back((code, reason));
+                Fate::Reject
             }
+            Reception::Heed if command == Command::PING => Fate::Ping,
+            Reception::Heed => Fate::Pass,
         };
         let result = self.sieve.sift(input, fate, &mut sifted);
         if !sifted.arrived.is_empty() {
             let mut world = self.node.world.lock();
-            for command in &sifted.arrived {
-                *world.received.entry(*command).or_default() += 1;
+            for (command, count) in &sifted.arrived {
+                *world.received.entry(*command).or_default() += count;
             }
             self.node.changed.notify_all();
         }
@@ -167,6 +172,7 @@ impl Session {
                 self.pass(&bytes)
             }
             Step::Ping(payload) => self.ping(&payload),
+            Step::Reject(command, payload) => self.reject_unread(command, &payload),
         });
         self.node.announce_transactions(&std::mem::take(&mut self.news));
         taken?;
@@ -202,7 +208,7 @@ impl Session {
 
     /// What goes out once the peer's `verack` is there, before the first ping (section 3.1).
     fn greeting(&self) -> Vec<crate::wire::Frame> {
-        let challenge = sha256d(&self.line.id.to_le_bytes()).to_vec();
+        let challenge = sha256d(&self.line.whom.line.to_le_bytes()).to_vec();
         let mut messages = Vec::new();
         if self.link == Link::Outbound {
             messages.push(Message::GetAddr);
@@ -232,7 +238,7 @@ impl Session {
         self.established = true;
         // First here: who sees the connection counted may announce to it.
         self.line.state().peer.established = true;
-        self.node.established(&self.line);
+        self.node.established(&self.line)?;
         if version.services.contains(Services::NETWORK) { self.ask_headers(BlockHash::ZERO) } else { Ok(()) }
     }
 
@@ -365,14 +371,15 @@ impl Session {
                         at: 0,
                         since: now,
                     });
-                    if !asked.announcers.contains(&self.line.id) {
-                        asked.announcers.push(self.line.id);
+                    if !asked.announcers.contains(&self.line.whom.line) {
+                        asked.announcers.push(self.line.whom.line);
                     }
-                    if asked.is_asked(self.line.id) {
+                    if asked.is_asked(self.line.whom.line) {
                         asked.since = now;
                         wanted.push(*item);
                     } else if now >= asked.since + ASK_AGAIN_AFTER {
-                        asked.at = asked.announcers.iter().position(|id| *id == self.line.id).unwrap_or(asked.at);
+                        asked.at =
+                            asked.announcers.iter().position(|id| *id == self.line.whom.line).unwrap_or(asked.at);
                         asked.since = now;
                         wanted.push(*item);
                     }
@@ -406,7 +413,7 @@ impl Session {
         let unanswered = items.iter().filter_map(Inventory::txid);
         let mut asked = Vec::new();
         for txid in unanswered {
-            if world.asked.get(&txid).is_some_and(|asked| asked.is_asked(self.line.id)) {
+            if world.asked.get(&txid).is_some_and(|asked| asked.is_asked(self.line.whom.line)) {
                 asked.extend(world.ask_another(&txid));
             }
         }
@@ -428,7 +435,7 @@ impl Session {
         match verdict {
             Verdict::Accepted => {
                 let announcers = asked.map(|asked| asked.announcers).unwrap_or_default();
-                self.news.push(News { txid, from: Some(self.line.id), announcers });
+                self.news.push(News { txid, from: Some(self.line.whom.line), announcers });
                 Ok(())
             }
             Verdict::Dropped => Ok(()),
@@ -540,6 +547,23 @@ impl Session {
     fn reject(&mut self, command: Command, code: RejectCode, reason: String, hash: [u8; 32]) -> Result<(), End> {
         let (message, reason) = (command.as_str().into(), reason.into());
         self.send(&Reject { message, code, reason, hash: Some(hash) }.into())
+    }
+
+    /// Rejects a message on command.
+    fn reject_unread(&mut self, command: Command, payload: &[u8]) -> Result<(), End> {
+        let (code, reason) = self.rejections.pop_front().expect("every rejection has its words");
+        let hash = match command {
+            Command::TX => Some(sha256d(payload)),
+            Command::BLOCK => payload.get(..BlockHeader::LEN).map(sha256d),
+            _ => None,
+        };
+        let (message, reason) = (command.as_str().into(), reason.into());
+        let reject = Message::from(Reject { message, code, reason, hash });
+        if self.established {
+            return self.send(&reject);
+        }
+        // What is queued waits for the handshake, which may never end now.
+        if self.line.send_bytes(&reject.to_frame(self.line.magic)) { Ok(()) } else { Err(End::Closed) }
     }
 
     fn punish(&mut self, score: u32, reason: &'static str) -> Result<(), End> {

@@ -14,8 +14,8 @@ pub(super) struct Sieve {
     decoder: FrameDecoder,
     /// The frame whose payload is coming.
     current: Option<(Command, Fate)>,
-    /// The payload of a ping that comes in pieces.
-    ping: Vec<u8>,
+    /// A payload that comes in pieces, of a ping or of what is rejected.
+    gathered: Vec<u8>,
     /// Whether the start of the next header came with earlier input.
     header_is_split: bool,
 }
@@ -26,6 +26,7 @@ pub(super) enum Fate {
     Pass,
     Drop,
     Ping,
+    Reject,
 }
 
 /// What to do next with the input.
@@ -37,20 +38,22 @@ pub(super) enum Step {
     PassHeader(FrameHeader),
     /// A whole ping's payload.
     Ping(Vec<u8>),
+    /// A command and the whole payload of what is rejected.
+    Reject(Command, Vec<u8>),
 }
 
 /// What the input held.
 #[derive(Debug, Default)]
 pub(super) struct Sifted {
     pub(super) steps: Vec<Step>,
-    /// The commands of the frames that are complete now.
-    pub(super) arrived: Vec<Command>,
+    /// The commands of the frames that are complete now, and how many came in a row.
+    pub(super) arrived: Vec<(Command, u64)>,
 }
 
 impl Sieve {
     pub(super) fn new(magic: [u8; 4], limits: PayloadLimits) -> Self {
         let decoder = FrameDecoder::new(magic, limits);
-        Self { decoder, current: None, ping: Vec::new(), header_is_split: false }
+        Self { decoder, current: None, gathered: Vec::new(), header_is_split: false }
     }
 
     /// Sorts all of `input`; after an error, what came before it is in `sifted`.
@@ -99,7 +102,7 @@ impl Sieve {
         match fate {
             Fate::Pass if split => sifted.steps.push(Step::PassHeader(*header)),
             Fate::Pass => sifted.pass(bytes),
-            Fate::Drop | Fate::Ping => {}
+            Fate::Drop | Fate::Ping | Fate::Reject => {}
         }
     }
 
@@ -107,14 +110,19 @@ impl Sieve {
         match fate {
             Fate::Pass => sifted.pass(bytes),
             Fate::Drop => {}
-            Fate::Ping => self.ping.extend_from_slice(&input[bytes]),
+            Fate::Ping | Fate::Reject => self.gathered.extend_from_slice(&input[bytes]),
         }
     }
 
     fn finish(&mut self, command: Command, fate: Fate, sifted: &mut Sifted) {
-        sifted.arrived.push(command);
-        if fate == Fate::Ping {
-            sifted.steps.push(Step::Ping(std::mem::take(&mut self.ping)));
+        match sifted.arrived.last_mut() {
+            Some((last, count)) if *last == command => *count += 1,
+            _ => sifted.arrived.push((command, 1)),
+        }
+        match fate {
+            Fate::Ping => sifted.steps.push(Step::Ping(std::mem::take(&mut self.gathered))),
+            Fate::Reject => sifted.steps.push(Step::Reject(command, std::mem::take(&mut self.gathered))),
+            Fate::Pass | Fate::Drop => {}
         }
     }
 }
@@ -152,35 +160,39 @@ mod tests {
             unknown("keep", 0),
             unknown("keep", 10),
             unknown("drop", 0),
+            unknown("reject", 20),
             Message::Ping { nonce: 2 },
             unknown("keep", 100),
         ];
         let frames: Vec<Frame> = messages.iter().map(|message| message.to_frame(MAGIC)).collect();
         let stream: Vec<u8> = frames.iter().flat_map(|frame| frame.to_vec()).collect();
-        let kept: Vec<u8> = [0, 3, 4, 7].iter().flat_map(|&i: &usize| frames[i].to_vec()).collect();
+        let kept: Vec<u8> = [0, 3, 4, 8].iter().flat_map(|&i: &usize| frames[i].to_vec()).collect();
         let fate = |command: Command| match command.as_str() {
             "drop" => Fate::Drop,
             "ping" => Fate::Ping,
+            "reject" => Fate::Reject,
             _ => Fate::Pass,
         };
         for size in 1..=stream.len() {
             let mut sieve = Sieve::new(MAGIC, PayloadLimits { general: 1 << 20, block: 1 << 20 });
-            let (mut passed, mut pings, mut arrived) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut passed, mut pings, mut rejected, mut arrived) = (vec![], vec![], vec![], vec![]);
             for input in stream.chunks(size) {
                 let mut sifted = Sifted::default();
                 sieve.sift(input, fate, &mut sifted).unwrap();
-                arrived.extend(sifted.arrived);
+                arrived.extend(sifted.arrived.into_iter().flat_map(|(command, n)| vec![command; n as usize]));
                 for step in sifted.steps {
                     match step {
                         Step::Pass(range) => passed.extend_from_slice(&input[range]),
                         Step::PassHeader(header) => header.encode(&mut passed),
                         Step::Ping(payload) => pings.push((passed.len(), payload)),
+                        Step::Reject(command, payload) => rejected.push((command.to_string(), payload)),
                     }
                 }
             }
             assert_eq!(passed, kept, "chunk size {size}");
             let places = [(64, 1_u64), (64 + 24 + 34, 2)].map(|(at, nonce)| (at, nonce.to_le_bytes().to_vec()));
             assert_eq!(pings, places, "chunk size {size}");
+            assert_eq!(rejected, [("reject".to_owned(), vec![7; 20])], "chunk size {size}");
             assert_eq!(arrived, messages.each_ref().map(Message::command), "chunk size {size}");
         }
     }

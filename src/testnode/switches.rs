@@ -3,19 +3,16 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use super::faults::Faults;
 
-use crate::wire::Command;
-
-/// The faults that are switched on; read by all threads of the node.
+/// What is switched on; read by all threads of the node.
 #[derive(Debug, Default)]
 pub(super) struct Switches {
     stopped: AtomicBool,
     refusing: AtomicBool,
-    silent: AtomicBool,
     not_reading: AtomicBool,
     latency_nanos: AtomicU64,
-    ignored: RwLock<Vec<Command>>,
+    pub(super) faults: Faults,
 }
 
 macro_rules! switches {
@@ -37,7 +34,6 @@ macro_rules! switches {
 switches! {
     stopped: is_stopped, set_stopped;
     refusing: is_refusing, set_refusing;
-    silent: is_silent, set_silent;
     not_reading: is_not_reading, set_not_reading;
 }
 
@@ -49,20 +45,5 @@ impl Switches {
     pub(super) fn set_latency(&self, latency: Duration) {
         // Five hundred years are enough.
         self.latency_nanos.store(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
-    }
-
-    pub(super) fn ignores(&self, command: Command) -> bool {
-        self.ignored.read().contains(&command)
-    }
-
-    pub(super) fn ignore(&self, command: Command) {
-        let mut ignored = self.ignored.write();
-        if !ignored.contains(&command) {
-            ignored.push(command);
-        }
-    }
-
-    pub(super) fn heed(&self, command: Command) {
-        self.ignored.write().retain(|other| *other != command);
     }
 }
