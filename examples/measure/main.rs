@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use conduit::{Conduit, Config, Event, Events, Network, PeerAddress, PeerId, Txid};
-use support::{Args, Failure, missing, run};
+use support::{Args, Failure, run};
 
 const USAGE: &str = "\
 Usage: measure MODE --connect HOST:PORT [--connect ...] [options]
@@ -154,6 +154,11 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// What to say when a needed option is missing.
+fn missing(option: &str) -> Failure {
+    Failure::Usage(format!("{option}: needed here"))
 }
 
 /// What an event means to whoever needs every peer.

@@ -11,8 +11,8 @@ use conduit::{Conduit, PeerId, Ping, RequestOptions};
 use serde_json::{Value, json};
 
 use super::process::Span;
-use super::support::{Failure, missing};
-use super::{Options, loss};
+use super::support::Failure;
+use super::{Options, loss, missing};
 
 pub(crate) fn run(options: &Options) -> Result<Value, Failure> {
     let count = options.count()?;

@@ -8,8 +8,8 @@ use conduit::{GetData, Ping, RequestOptions};
 use serde_json::{Value, json};
 
 use super::process::Span;
-use super::support::{Failure, missing};
-use super::{Options, What};
+use super::support::Failure;
+use super::{Options, What, missing};
 
 pub(crate) fn run(options: &Options) -> Result<Value, Failure> {
     let count = options.count()?;

@@ -1,6 +1,8 @@
 //! What the example programs share: their arguments, `--help`, and how they end.
 //! Examples only; the library knows nothing of it.
 
+#![allow(dead_code, reason = "every example compiles all of it and uses its own part")]
+
 use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -77,7 +79,13 @@ impl Args {
     }
 }
 
-/// What to say when a needed option is missing.
-pub(crate) fn missing(option: &str) -> Failure {
-    Failure::Usage(format!("{option}: needed here"))
+/// Bytes from their hexadecimal digits.
+pub(crate) fn read_hex(text: &str) -> Result<Vec<u8>, String> {
+    let digit = |c: char| c.to_digit(16).ok_or_else(|| format!("{c:?} is no hexadecimal digit"));
+    let digits: Vec<u32> = text.chars().map(digit).collect::<Result<_, _>>()?;
+    match digits.as_chunks::<2>() {
+        // Two digits make a byte.
+        (pairs, []) => Ok(pairs.iter().map(|[high, low]| (high * 16 + low) as u8).collect()),
+        _ => Err("an odd number of hexadecimal digits".into()),
+    }
 }

@@ -205,9 +205,7 @@ impl Faults {
                     FaultKind::Withhold => treatment.withhold |= active.take_turn(),
                     FaultKind::CorruptChecksum => treatment.corrupt |= active.take_turn(),
                     FaultKind::Delay(delay) => {
-                        if active.take_turn() {
-                            treatment.delay += delay;
-                        }
+                        treatment.delay += if active.take_turn() { delay } else { Duration::ZERO };
                     }
                     FaultKind::CloseAfter(limit) => {
                         let sent = active.of_line(whom.line);
