@@ -510,3 +510,116 @@ mod serialized {
     /// A transaction that spends anything has more than 32 bytes.
     const TXID_DIGITS: usize = 64;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::merkle_root;
+
+    fn txids(n: u8) -> Vec<Txid> {
+        (1..=n).map(|i| Txid::from_wire([i; 32])).collect()
+    }
+
+    fn header(txids: &[Txid]) -> BlockHeader {
+        let merkle_root = merkle_root(txids.to_vec()).unwrap();
+        BlockHeader { version: 1, previous: BlockHash::ZERO, merkle_root, time: 2, bits: 3, nonce: 4 }
+    }
+
+    #[test]
+    fn every_transaction_of_small_blocks_is_proven_in_both_forms() {
+        for n in 1..=17 {
+            let txids = txids(n);
+            let header = header(&txids);
+            for index in 0..txids.len() {
+                let proof = MerkleProof::new(&txids, index, ProofTarget::BlockHash(header.hash())).unwrap();
+                assert_eq!(proof.verify(&header), Ok(()), "{index} of {n}");
+                let repeated = proof.clone().with_repeated_hashes();
+                assert!(!repeated.nodes.contains(&ProofNode::Duplicate));
+                assert_eq!(repeated.verify(&header), Ok(()), "{index} of {n}");
+                // One bit more in the position names a transaction that is not there.
+                let beyond = MerkleProof { index: proof.index | 1 << proof.nodes.len(), ..proof.clone() };
+                let expected = ProofError::IndexOutOfTree { index: beyond.index, depth: proof.nodes.len() };
+                assert_eq!(beyond.verify(&header), Err(expected));
+            }
+            assert_eq!(MerkleProof::new(&txids, txids.len(), ProofTarget::BlockHash(header.hash())), None);
+        }
+    }
+
+    #[test]
+    fn a_node_is_never_its_own_left_sibling() {
+        // Three transactions read as four, the third twice: the fourth does not exist.
+        let txids = txids(3);
+        let header = header(&txids);
+        let honest = MerkleProof::new(&txids, 2, ProofTarget::BlockHash(header.hash())).unwrap();
+        for proof in [honest.clone(), honest.with_repeated_hashes()] {
+            assert_eq!(proof.verify(&header), Ok(()));
+            let forged = MerkleProof { index: 3, ..proof };
+            assert_eq!(forged.verify(&header), Err(ProofError::DuplicateOnTheLeft { level: 0 }));
+        }
+    }
+
+    #[test]
+    fn each_kind_of_target_must_be_that_of_the_header() {
+        let txids = txids(5);
+        let right = header(&txids);
+        let wrong = BlockHeader { merkle_root: MerkleRoot::ZERO, ..right };
+        for target in [
+            ProofTarget::BlockHash(right.hash()),
+            ProofTarget::Header(Box::new(right)),
+            ProofTarget::MerkleRoot(right.merkle_root),
+        ] {
+            let proof = MerkleProof::new(&txids, 4, target).unwrap();
+            assert_eq!(proof.verify(&right), Ok(()));
+            assert_eq!(proof.verify(&wrong), Err(ProofError::WrongTarget));
+        }
+        let other = MerkleProof::new(&txids, 4, ProofTarget::BlockHash(wrong.hash())).unwrap();
+        let expected = ProofError::WrongRoot { expected: wrong.merkle_root, got: right.merkle_root };
+        assert_eq!(other.verify(&wrong), Err(expected));
+    }
+
+    #[test]
+    fn the_published_form_is_read_and_messages_hold_only_that_of_the_node() {
+        let txids = txids(3);
+        let header = header(&txids);
+        let proof = MerkleProof::new(&txids, 2, ProofTarget::Header(Box::new(header))).unwrap();
+        assert_eq!(proof.nodes[0], ProofNode::Duplicate);
+        // A duplicate of type 1, which has no hash.
+        let mut published = vec![TARGET_HEADER, 2];
+        published.extend_from_slice(txids[2].as_wire());
+        published.extend_from_slice(&header.encode());
+        published.extend_from_slice(&[2, NODE_DUPLICATE, NODE_HASH]);
+        published.extend_from_slice(&hash_pair(txids[0].as_wire(), txids[1].as_wire()));
+        assert_eq!(MerkleProof::from_bytes(&published), Ok(proof.clone()));
+        assert_eq!(MerkleProof::from_bytes(&proof.to_bytes()), Ok(proof));
+        for cut in 0..published.len() {
+            assert_eq!(MerkleProof::from_bytes(&published[..cut]), Err(DecodeError::UnexpectedEnd), "{cut}");
+        }
+        published.push(0);
+        assert_eq!(MerkleProof::from_bytes(&published), Err(DecodeError::InvalidValue { field: "proof" }));
+
+        let in_message = |bytes: &[u8]| MerkleProof::read(&mut Reader::new(bytes), Payload::Borrowed(bytes));
+        assert_eq!(in_message(&published), Err(DecodeError::InvalidValue { field: "flags" }));
+        let node = |kind: u8| [&[0, 0][..], &[7; 64], &[1, kind], &[9; 32]].concat();
+        assert!(in_message(&node(0)).is_ok());
+        assert_eq!(in_message(&node(1)), Err(DecodeError::InvalidValue { field: "node type" }));
+        assert_eq!(MerkleProof::from_bytes(&node(2)), Err(DecodeError::InvalidValue { field: "node type" }));
+    }
+
+    #[test]
+    fn trees_composites_and_endless_branches_are_refused() {
+        let read = |flags: u8, nodes: u8| {
+            let mut bytes = vec![flags, 0];
+            bytes.extend_from_slice(&[7; 64]);
+            bytes.push(nodes);
+            bytes.resize(bytes.len() + usize::from(nodes) * NODE_LEN, 0);
+            MerkleProof::from_bytes(&bytes)
+        };
+        assert!(read(TARGET_BLOCK_HASH, 32).is_ok());
+        assert_eq!(read(TARGET_BLOCK_HASH, 33), Err(DecodeError::TooManyItems { count: 33, limit: 32 }));
+        for flags in [6, 8, 16, 128] {
+            assert_eq!(read(flags, 0), Err(DecodeError::InvalidValue { field: "flags" }), "{flags}");
+        }
+        let whole = [&[1, 0, 11][..], &[0; 11], &[7; 32], &[0]].concat();
+        assert_eq!(MerkleProof::from_bytes(&whole), Err(DecodeError::InvalidValue { field: "transaction" }));
+    }
+}

@@ -5,9 +5,12 @@
 //! as the node does; no count or length is believed before the bytes are there.
 
 mod address;
+mod alert;
 mod auth;
 mod block;
+mod bloom;
 mod compact;
+mod double_spend;
 mod enriched;
 mod feature;
 mod filter;
@@ -16,18 +19,25 @@ mod inventory;
 mod locator;
 mod merkle_block;
 mod merkle_proof;
+mod miner_id;
 mod payload;
 mod protoconf;
+mod reconstruct;
 mod reject;
+mod script;
 mod short_id;
+mod stream;
 mod text;
 mod transaction;
 mod version;
 
 pub use address::{NetworkAddress, TimestampedAddress};
-pub use auth::AuthCh;
+pub use alert::{Alert, AlertDetails};
+pub use auth::{AuthCh, AuthResp};
 pub use block::{Block, BlockHeader, Transactions};
+pub use bloom::{BloomFilter, FilterError, FilterUpdate};
 pub use compact::{BlockTxn, CompactBlock, GetBlockTxn, Prefilled};
+pub use double_spend::{DoubleSpendError, DoubleSpendFork, DsDetected};
 pub use enriched::EnrichedHeader;
 pub use feature::SendCmpct;
 pub use filter::{FilterAdd, FilterLoad};
@@ -35,9 +45,12 @@ pub use inventory::{Inventory, InventoryKind};
 pub use locator::{GetBlocks, GetHdrsEn, GetHeaders};
 pub use merkle_block::MerkleBlock;
 pub use merkle_proof::{MerkleProof, ProofError, ProofNode, ProofSubject, ProofTarget, ProvenTransaction};
+pub use miner_id::{RevokeMid, Signature};
 pub use protoconf::ProtoConf;
+pub use reconstruct::{CompactBlockError, PartialBlock, Reconstruction};
 pub use reject::{Reject, RejectCode};
 pub use short_id::{ShortId, ShortIdKey};
+pub use stream::{CreateStrm, StreamAck, StreamType};
 pub use text::Text;
 pub use transaction::{
     Inputs, OutPoint, Outputs, Transaction, TransactionInput, TransactionOutput, TransactionView,
@@ -137,7 +150,19 @@ pub enum Message {
     BlockTxn(Box<BlockTxn>),
     /// `datareftx`: a transaction with the proof that it is in a block.
     DataRefTx(Box<ProvenTransaction>),
-    /// Any other command, with its payload as it came.
+    /// `createstrm`: joins a new connection to an association.
+    CreateStrm(Box<CreateStrm>),
+    /// `streamack`: accepts it.
+    StreamAck(StreamAck),
+    /// `dsdetected`: rival forks spend the same output.
+    DsDetected(DsDetected),
+    /// `revokemid`: a miner gives up an identity.
+    RevokeMid(Box<RevokeMid>),
+    /// `authresp`: answers an `authch`.
+    AuthResp(Box<AuthResp>),
+    /// `alert`: a signed notice of old.
+    Alert(Alert),
+    /// A command that SV Node does not define, with its payload as it came.
     Unknown {
         /// The command.
         command: Command,
@@ -196,6 +221,12 @@ impl Message {
             Self::GetBlockTxn(_) => Command::GETBLOCKTXN,
             Self::BlockTxn(_) => Command::BLOCKTXN,
             Self::DataRefTx(_) => Command::DATAREFTX,
+            Self::CreateStrm(_) => Command::CREATESTRM,
+            Self::StreamAck(_) => Command::STREAMACK,
+            Self::DsDetected(_) => Command::DSDETECTED,
+            Self::RevokeMid(_) => Command::REVOKEMID,
+            Self::AuthResp(_) => Command::AUTHRESP,
+            Self::Alert(_) => Command::ALERT,
             Self::Unknown { command, .. } => *command,
         }
     }
@@ -270,6 +301,12 @@ impl Message {
             Command::GETBLOCKTXN => Self::GetBlockTxn(GetBlockTxn::read(reader)?),
             Command::BLOCKTXN => Self::BlockTxn(Box::new(BlockTxn::read(reader, payload)?)),
             Command::DATAREFTX => Self::DataRefTx(Box::new(ProvenTransaction::read(reader, payload)?)),
+            Command::CREATESTRM => Self::CreateStrm(Box::new(CreateStrm::read(reader)?)),
+            Command::STREAMACK => Self::StreamAck(StreamAck::read(reader)?),
+            Command::DSDETECTED => Self::DsDetected(DsDetected::read(reader, payload)?),
+            Command::REVOKEMID => Self::RevokeMid(Box::new(RevokeMid::read(reader)?)),
+            Command::AUTHRESP => Self::AuthResp(Box::new(AuthResp::read(reader)?)),
+            Command::ALERT => Self::Alert(Alert::read(reader)?),
             _ => Self::Unknown { command, payload: payload.keep_all() },
         })
     }
@@ -309,6 +346,12 @@ impl Message {
             Self::GetBlockTxn(request) => request.write(out),
             Self::BlockTxn(answer) => answer.write(out),
             Self::DataRefTx(proven) => proven.write(out),
+            Self::CreateStrm(request) => request.write(out),
+            Self::StreamAck(answer) => answer.write(out),
+            Self::DsDetected(notice) => notice.write(out),
+            Self::RevokeMid(revocation) => revocation.write(out),
+            Self::AuthResp(answer) => answer.write(out),
+            Self::Alert(alert) => alert.write(out),
             Self::Unknown { payload, .. } => out.extend_from_slice(payload),
         }
     }
@@ -348,10 +391,18 @@ impl Message {
             Self::GetBlockTxn(request) => 32 + LARGEST_COMPACT_SIZE + request.indexes().len() * 5,
             Self::BlockTxn(answer) => answer.len_hint(),
             Self::DataRefTx(proven) => proven.len_hint(),
+            Self::DsDetected(notice) => notice.len_hint(),
+            Self::Alert(alert) => 2 * LARGEST_COMPACT_SIZE + alert.payload.len() + alert.signature.len(),
             Self::Headers(list) => LARGEST_COMPACT_SIZE + list.len() * headers::ITEM_LEN,
             Self::Addr(addresses) => LARGEST_COMPACT_SIZE + addresses.len() * TimestampedAddress::LEN,
             Self::Unknown { payload, .. } => payload.len(),
-            Self::Version(_) | Self::ProtoConf(_) | Self::Reject(_) => 256,
+            Self::Version(_)
+            | Self::ProtoConf(_)
+            | Self::Reject(_)
+            | Self::CreateStrm(_)
+            | Self::StreamAck(_)
+            | Self::RevokeMid(_)
+            | Self::AuthResp(_) => 256,
             Self::Ping { .. }
             | Self::Pong { .. }
             | Self::FeeFilter { .. }

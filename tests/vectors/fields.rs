@@ -1,8 +1,8 @@
 //! What each message says, in the words of the vectors.
 
 use conduit::message::{
-    BlockHeader, EnrichedHeader, GetBlocks, GetHdrsEn, GetHeaders, Inventory, MerkleProof, Message, NetworkAddress,
-    ProofNode, ProofSubject, ProofTarget, ProvenTransaction, Text, Transaction,
+    BlockHeader, DoubleSpendFork, EnrichedHeader, GetBlocks, GetHdrsEn, GetHeaders, Inventory, MerkleProof,
+    Message, NetworkAddress, ProofNode, ProofSubject, ProofTarget, ProvenTransaction, Text, Transaction,
 };
 use serde_json::{Value, json};
 
@@ -146,6 +146,46 @@ pub(crate) fn fields_of(message: &Message) -> Value {
             })
         }
         Message::DataRefTx(proven) => proven_fields(proven),
+        Message::CreateStrm(request) => json!({
+            "association_id": hex(&request.association_id),
+            "stream_type": u8::from(request.stream_type),
+            "stream_policy": request.stream_policy.as_str(),
+        }),
+        Message::StreamAck(answer) => json!({
+            "association_id": hex(&answer.association_id),
+            "stream_type": u8::from(answer.stream_type),
+        }),
+        Message::DsDetected(notice) => {
+            let fork = |fork: &DoubleSpendFork| {
+                json!({
+                    "headers": fork.headers.iter().map(header_fields).collect::<Vec<_>>(),
+                    "proof": proof_fields(&fork.proof),
+                })
+            };
+            json!({ "version": notice.version, "forks": notice.forks.iter().map(fork).collect::<Vec<_>>() })
+        }
+        Message::RevokeMid(revocation) => {
+            let (first, second) =
+                (revocation.revocation_signature.as_bytes(), revocation.miner_id_signature.as_bytes());
+            let both = [&[first.len() as u8][..], first, &[second.len() as u8], second].concat();
+            json!({
+                "version": revocation.version,
+                "revocation_key": hex(revocation.revocation_key),
+                "miner_id": hex(revocation.miner_id),
+                "revocation_message": hex(revocation.revocation_message),
+                "revocation_message_sig": hex(both),
+                "sig1": hex(first),
+                "sig2": hex(second),
+            })
+        }
+        Message::AuthResp(answer) => json!({
+            "public_key": hex(&answer.public_key),
+            "client_nonce": answer.client_nonce,
+            "signature": hex(&answer.signature),
+        }),
+        Message::Alert(alert) => {
+            json!({ "payload": hex(&alert.payload), "signature": hex(&alert.signature) })
+        }
         other => panic!("{} has a type but no fields here", other.command()),
     }
 }

@@ -1,9 +1,13 @@
 //! The wire specification's test vectors: every frame at every split, field by field, and encoded back.
 //!
+//! All 65 frames, with two exceptions: the ping in an extended frame is encoded back into a basic one, and fields that
+//! tell how a vector was made are checked in `contents`.
+//!
 //! Layers 1 and 2. The data and its origin are in `tests/data`.
 
 #![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
 
+mod contents;
 mod fields;
 
 use std::fs;
@@ -71,35 +75,25 @@ fn every_message_encodes_back_byte_for_byte() {
 }
 
 #[test]
-fn every_implemented_message_has_the_fields_of_its_vector() {
-    let mut unknown = Vec::new();
+fn every_message_has_the_fields_of_its_vector() {
     for vector in vectors("messages.json") {
-        let message = message(&vector);
         let fields = &vector["payload_fields"];
-        let got = match &message {
-            Message::Unknown { command, payload } => {
-                assert_eq!(command.as_str(), vector["command"]);
-                assert_eq!(**payload, *payload_of(&vector));
-                unknown.push(command.to_string());
-                continue;
-            }
-            other => fields_of(other),
-        };
         let mut expected = fields.clone();
         if vector["name"] == "extmsg_small_ping" {
             // The rest describes its frame.
             expected = json!({ "nonce": fields["nonce"] });
         }
-        if let Some(fields) = expected.as_object_mut() {
-            // What the filter was made of is not in it; another test looks for it there.
-            fields.remove("contains");
+        // What a filter was made of and what a digest is over are not in the message; `contents` checks them.
+        let elsewhere: &[&str] = match vector["command"].as_str().unwrap() {
+            "filterload" => &["contains"],
+            "authresp" => &["challenge", "signed_digest"],
+            _ => &[],
+        };
+        for field in elsewhere {
+            assert!(expected.as_object_mut().unwrap().remove(*field).is_some(), "{}: {field}", vector["name"]);
         }
-        assert_eq!(without_nulls(got), without_nulls(expected), "{}", vector["name"]);
+        assert_eq!(without_nulls(fields_of(&message(&vector))), without_nulls(expected), "{}", vector["name"]);
     }
-    unknown.sort();
-    unknown.dedup();
-    let without_a_type = ["alert", "authresp", "createstrm", "dsdetected", "revokemid", "streamack"];
-    assert_eq!(unknown, without_a_type);
 }
 
 #[test]
