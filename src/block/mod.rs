@@ -1,4 +1,4 @@
-//! Blocks as a whole: what proves that a list of transactions belongs to a header.
+//! Blocks as a whole: what proves that transactions, all of them or some, belong to a header.
 //!
 //! Pure: no I/O, no clock, no locks. Depends on `wire` only.
 

@@ -392,3 +392,54 @@ mod serialized {
 
     const NOT_INCREASING: &str = "indexes are not in increasing order";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(deltas: &[&[u8]]) -> Result<GetBlockTxn, DecodeError> {
+        let mut payload = vec![0; 32];
+        payload.push(deltas.len() as u8);
+        deltas.iter().for_each(|delta| payload.extend_from_slice(delta));
+        GetBlockTxn::read(&mut Reader::new(&payload))
+    }
+
+    const LARGEST: &[u8] = &[0xfe, 0xff, 0xff, 0xff, 0xff];
+
+    #[test]
+    fn indexes_are_differences_that_stay_within_32_bits() {
+        assert_eq!(request(&[&[1], &[0], &[2], &[2]]).unwrap().indexes(), [1, 2, 5, 8]);
+        assert_eq!(request(&[LARGEST]).unwrap().indexes(), [u32::MAX]);
+        let overflow = Err(DecodeError::InvalidValue { field: "index" });
+        assert_eq!(request(&[LARGEST, &[0]]), overflow);
+        assert_eq!(request(&[&[0], LARGEST]), overflow);
+        assert_eq!(request(&[LARGEST, LARGEST]), overflow);
+        assert!(request(&[&[0], &[0xfe, 0xfe, 0xff, 0xff, 0xff]]).is_ok());
+    }
+
+    #[test]
+    fn a_request_sorts_its_indexes() {
+        let request = GetBlockTxn::new(BlockHash::ZERO, [5, u32::MAX, 0, 5]);
+        assert_eq!(request.indexes(), [0, 5, u32::MAX]);
+        let mut payload = Vec::new();
+        request.write(&mut payload);
+        assert_eq!(GetBlockTxn::read(&mut Reader::new(&payload)), Ok(request));
+    }
+
+    #[test]
+    fn prefilled_indexes_that_overflow_are_refused() {
+        let transaction = [0; 10];
+        let read = |deltas: &[&[u8]]| {
+            let mut payload = vec![0; 88];
+            payload.extend_from_slice(&[0, deltas.len() as u8]);
+            for delta in deltas {
+                payload.extend_from_slice(delta);
+                payload.extend_from_slice(&transaction);
+            }
+            CompactBlock::read(&mut Reader::new(&payload), Payload::Borrowed(&payload))
+        };
+        let block = read(&[&[3], &[0]]).unwrap();
+        assert_eq!(block.prefilled().map(|(index, _)| index).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(read(&[LARGEST, &[0]]), Err(DecodeError::InvalidValue { field: "index" }));
+    }
+}

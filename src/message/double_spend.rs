@@ -229,3 +229,51 @@ impl Error for DoubleSpendError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::merkle_root;
+    use crate::message::TransactionInput;
+    use crate::wire::{BlockHash, Txid};
+
+    /// A fork of one block, whose second transaction spends these outputs of one earlier transaction.
+    fn fork(outputs: &[u32]) -> DoubleSpendFork {
+        let input = |index: &u32| {
+            let previous_output = OutPoint { txid: Txid::from_wire([1; 32]), index: *index };
+            TransactionInput { previous_output, script_sig: &[], sequence: 0 }
+        };
+        let transaction = Transaction::new(1, &outputs.iter().map(input).collect::<Vec<_>>(), &[], 0);
+        let txids = [Txid::from_wire([2; 32]), transaction.txid()];
+        let merkle_root = merkle_root(txids).unwrap();
+        let header = BlockHeader { version: 1, previous: BlockHash::ZERO, merkle_root, time: 2, bits: 3, nonce: 4 };
+        let mut proof = MerkleProof::new(&txids, 1, ProofTarget::MerkleRoot(merkle_root)).unwrap();
+        proof.subject = ProofSubject::Transaction(transaction);
+        DoubleSpendFork { headers: vec![header], proof }
+    }
+
+    #[test]
+    fn every_fork_must_contradict_another() {
+        let check = |forks: &[&[u32]]| {
+            let forks = forks.iter().map(|outputs| fork(outputs)).collect();
+            DsDetected { version: DsDetected::VERSION, forks }.check()
+        };
+        assert_eq!(check(&[&[0, 1], &[1, 2]]), Ok(()));
+        assert_eq!(check(&[&[0, 1], &[1, 2], &[2, 3]]), Ok(()));
+        assert_eq!(check(&[&[0], &[1]]), Err(DoubleSpendError::NoConflict { fork: 0 }));
+        assert_eq!(check(&[&[0, 1], &[1], &[2]]), Err(DoubleSpendError::NoConflict { fork: 2 }));
+        // Twice in one transaction is no conflict with another.
+        assert_eq!(check(&[&[0, 0], &[1]]), Err(DoubleSpendError::NoConflict { fork: 0 }));
+    }
+
+    #[test]
+    fn a_fork_without_headers_is_not_read() {
+        let mut payload = Vec::new();
+        let mut empty = fork(&[0]);
+        empty.headers.clear();
+        DsDetected { version: 1, forks: vec![empty] }.write(&mut payload);
+        payload.resize(payload.len() + 127, 0);
+        let read = DsDetected::read(&mut Reader::new(&payload), Payload::Borrowed(&payload));
+        assert_eq!(read, Err(DecodeError::InvalidValue { field: "headers" }));
+    }
+}

@@ -107,3 +107,20 @@ fn read_optional(
 
 /// A header, a count of one byte, and three flags.
 const MIN_LEN: usize = BlockHeader::LEN + 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_two_thousand_items_are_refused() {
+        let read = |count: u16| {
+            let mut payload = vec![0xfd];
+            payload.extend_from_slice(&count.to_le_bytes());
+            payload.resize(3 + usize::from(count) * MIN_LEN, 0);
+            super::read(&mut Reader::new(&payload), Payload::Borrowed(&payload)).map(|items| items.len())
+        };
+        assert_eq!(read(2_000), Ok(2_000));
+        assert_eq!(read(2_001), Err(DecodeError::TooManyItems { count: 2_001, limit: 2_000 }));
+    }
+}

@@ -90,3 +90,30 @@ impl FilterAdd {
         write_bytes(out, &self.data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_the_limits_is_read_and_says_so() {
+        let load = |len: usize, hash_functions| {
+            let mut payload = Vec::new();
+            FilterLoad { filter: vec![1; len], hash_functions, tweak: 2, flags: 3 }.write(&mut payload);
+            let load = FilterLoad::read(&mut Reader::new(&payload)).unwrap();
+            assert_eq!((load.filter.len(), load.hash_functions), (len, hash_functions));
+            load.is_within_limits()
+        };
+        assert!(load(36_000, 50));
+        assert!(!load(36_001, 50));
+        assert!(!load(36_000, 51));
+        assert!(!load(0, u32::MAX));
+        let add = |len: usize| {
+            let mut payload = Vec::new();
+            FilterAdd { data: vec![1; len] }.write(&mut payload);
+            FilterAdd::read(&mut Reader::new(&payload)).unwrap().is_within_limits()
+        };
+        assert!(add(520));
+        assert!(!add(521));
+    }
+}

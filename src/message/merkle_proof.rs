@@ -8,7 +8,7 @@ use std::fmt;
 use super::payload::Payload;
 use super::{BlockHeader, Transaction, TransactionView};
 use crate::block::{hash_pair, merkle_branch, tree_height};
-use crate::wire::{BlockHash, DecodeError, MerkleRoot, Reader, SharedBytes, Txid, write_bytes, write_compact_size};
+use crate::wire::{BlockHash, DecodeError, MerkleRoot, Reader, Txid, write_bytes, write_compact_size};
 
 /// The proof that a transaction is in a block: its position and the nodes between it and the merkle root.
 ///
@@ -413,9 +413,9 @@ mod serialized {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::{BlockHeader, MerkleProof, ProofNode, ProofSubject, ProofTarget, SharedBytes, Transaction};
-    use crate::wire::Txid;
+    use super::{BlockHeader, MerkleProof, ProofNode, ProofSubject, ProofTarget, Transaction};
     use crate::wire::hex::{self, Digits};
+    use crate::wire::{SharedBytes, Txid};
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -134,6 +134,27 @@ fn json_shows_names_and_display_hex() {
     let tx = json("tx_block_170_payment");
     assert_eq!(tx["payload"]["txid"], "f4184fc596403b9d638783cf57adfe4c75c605f6356fbc91338530e9831e9e16");
     assert_eq!(tx["payload"]["outputs"][0]["value"], 1_000_000_000);
+    let compact = json("cmpctblock_coinbase_prefilled");
+    assert_eq!(compact["command"], "cmpctblock");
+    assert_eq!(compact["payload"]["short_ids"][0], "d7c49fcf84b6");
+    assert_eq!(compact["payload"]["prefilled"][0]["index"], 0);
+    assert_eq!(
+        compact["payload"]["prefilled"][0]["transaction"]["txid"],
+        "ef1d870d24c85b89d92ad50f4631026f585d6a34e972eaf427475e5d60acf3a3"
+    );
+    assert_eq!(json("mempool_with_age"), json!({ "command": "mempool", "payload": { "age_seconds": 3_600 } }));
+    assert_eq!(json("filterclear"), json!({ "command": "filterclear" }));
+    assert_eq!(json("streamack_data1")["payload"]["stream_type"], "data1");
+    assert_eq!(
+        json("filterload_three_elements_tweaked")["payload"],
+        json!({ "filter": "ce4299", "hash_functions": 5, "tweak": 2_147_483_649_u32, "flags": 1 })
+    );
+    let merkle = json("merkleblock_bip37_sample");
+    assert_eq!(merkle["payload"]["tree"]["flags"], "1d");
+    assert_eq!(
+        merkle["payload"]["tree"]["hashes"][1],
+        "652b0aa4cf4f17bdb31f7a1d308331bba91f3b3cbf8f39c9cb5e19d4015b9f01"
+    );
     let block = json("block_genesis_mainnet");
     assert_eq!(block["payload"]["hash"], "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f");
     assert_eq!(block["payload"]["header"]["time"], 1_231_006_505);
@@ -146,6 +167,15 @@ fn json_that_contradicts_itself_is_refused() {
         json["payload"][field] = Value::from("00".repeat(32));
         assert!(serde_json::from_value::<Message>(json).is_err(), "{name}");
     }
+    let mut request = serde_json::to_value(message(&vector("getblocktxn_differential"))).unwrap();
+    request["payload"]["indexes"] = json!([2, 1]);
+    assert!(serde_json::from_value::<Message>(request).is_err());
+    let mut compact = serde_json::to_value(message(&vector("cmpctblock_three_prefilled"))).unwrap();
+    compact["payload"]["prefilled"][2]["index"] = 0.into();
+    assert!(serde_json::from_value::<Message>(compact).is_err());
+    let mut revocation = serde_json::to_value(message(&vector("revokemid"))).unwrap();
+    revocation["payload"]["miner_id_signature"] = "00".repeat(256).into();
+    assert!(serde_json::from_value::<Message>(revocation).is_err());
 }
 
 #[test]
