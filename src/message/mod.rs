@@ -244,7 +244,7 @@ impl Message {
         }
     }
 
-    /// Decodes a payload, sharing the bytes that the message keeps: of a transaction, a block or an unknown command.
+    /// Decodes a payload, sharing the bytes that the message keeps: of transactions, blocks and unknown commands.
     ///
     /// They are copied only where sharing would hold a buffer of more than twice their size in memory. `digest` is
     /// the double SHA-256 of the whole payload if the checksum has already cost it: it saves hashing a transaction
