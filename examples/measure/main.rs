@@ -11,6 +11,8 @@ mod round_trips;
 mod support;
 
 use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::Duration;
 
 use conduit::{Conduit, Config, Event, Events, Network, PeerAddress, PeerId, Txid};
@@ -24,7 +26,7 @@ Modes, each of which ends with one line of JSON on standard output:
                               until the last pong
   receive --count N           take N messages (tx, inv or headers) that the peers send unasked
   round-trips --count N --what ping|tx [--txid HEX]
-                              ask N times, one at a time
+                              ask N times, one at a time, the peers in turn
   hold                        connect once to each HOST:PORT (or port of 127.0.0.1) read from standard input, and
                               hold the connections until that ends; a line of JSON for each event, none at the end
 
@@ -140,8 +142,8 @@ impl Options {
         Ok((conduit, peers, events))
     }
 
-    /// Waits until all peers are connected.
-    fn wait_for_all(&self, conduit: &Conduit, events: &Events) -> Result<(), Failure> {
+    /// Waits until all peers are connected; from then on whoever is lost is not waited for, and told.
+    fn wait_for_all(&self, conduit: &Conduit, events: Events) -> Result<Receiver<String>, Failure> {
         for _ in &self.connect {
             match events.recv_timeout(self.timeout) {
                 Ok(Event::Connected { .. }) => {}
@@ -152,8 +154,27 @@ impl Options {
                 }
             }
         }
-        Ok(())
+        let (sender, losses) = mpsc::channel();
+        let conduit = conduit.clone();
+        thread::Builder::new().name("measure-watch".into()).spawn(move || {
+            while let Ok(event) = events.recv() {
+                // First, so that it is there when the requests end that it ends.
+                if sender.send(loss(&event)).is_err() {
+                    return;
+                }
+                if let Event::Disconnected { peer, .. } = event {
+                    // It may be forgotten already.
+                    let _ = conduit.disconnect(peer);
+                }
+            }
+        })?;
+        Ok(losses)
     }
+}
+
+/// Why a peer is gone, which says more than that it is; else the error. The event may come a little after the error.
+fn why(losses: &Receiver<String>, error: &dyn std::fmt::Display) -> String {
+    losses.recv_timeout(Duration::from_secs(1)).unwrap_or_else(|_| error.to_string())
 }
 
 /// What to say when a needed option is missing.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::process::Span;
 use super::support::Failure;
-use super::{Options, loss, missing};
+use super::{Options, missing, why};
 
 pub(crate) fn run(options: &Options) -> Result<Value, Failure> {
     let count = options.count()?;
@@ -26,15 +26,12 @@ pub(crate) fn run(options: &Options) -> Result<Value, Failure> {
     }
     let (conduit, peers, events) = options.conduit()?;
     conduit.start()?;
-    options.wait_for_all(&conduit, &events)?;
+    let losses = options.wait_for_all(&conduit, events)?;
 
     let (batches, prepared) = produce(count, size)?;
     let span = Span::start();
     for message in batches.into_iter().flatten() {
-        if let Err(error) = send(&conduit, &peers, &message) {
-            // The reason why a peer is gone says more than that it is.
-            return Err(events.try_recv().map_or(error, |event| loss(&event)).into());
-        }
+        send(&conduit, &peers, &message).map_err(|error| why(&losses, &error))?;
     }
     let fences: Vec<_> = peers
         .iter()
@@ -43,7 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<Value, Failure> {
         })
         .collect::<Result<_, _>>()?;
     for fence in fences {
-        fence.wait()?;
+        fence.wait().map_err(|error| why(&losses, &error))?;
     }
     let (seconds, cpu_seconds) = span.end();
 

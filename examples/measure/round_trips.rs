@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::process::Span;
 use super::support::Failure;
-use super::{Options, What, missing};
+use super::{Options, What, missing, why};
 
 pub(crate) fn run(options: &Options) -> Result<Value, Failure> {
     let count = options.count()?;
@@ -20,18 +20,19 @@ pub(crate) fn run(options: &Options) -> Result<Value, Failure> {
     let txid = if what == What::Tx { Some(options.txid.ok_or_else(|| missing("--txid"))?) } else { None };
     let (conduit, peers, events) = options.conduit()?;
     conduit.start()?;
-    options.wait_for_all(&conduit, &events)?;
+    let losses = options.wait_for_all(&conduit, events)?;
 
-    let request = RequestOptions::new().timeout(options.timeout);
-    let ask = || match txid {
-        None => conduit.send_request_with(Ping, &request).map(drop),
-        Some(txid) => conduit.send_request_with(GetData::transaction(txid), &request).map(drop),
+    // One peer only, or the loss of all would be waited out.
+    let request = |peer| RequestOptions::new().peer(peer).timeout(options.timeout);
+    let ask = |peer| match txid {
+        None => conduit.send_request_with(Ping, &request(peer)).map(drop),
+        Some(txid) => conduit.send_request_with(GetData::transaction(txid), &request(peer)).map(drop),
     };
     let span = Span::start();
     let mut micros = Vec::new();
-    for _ in 0..count {
+    for (_, &peer) in (0..count).zip(peers.iter().cycle()) {
         let start = Instant::now();
-        ask()?;
+        ask(peer).map_err(|error| why(&losses, &error))?;
         micros.push(start.elapsed().as_secs_f64() * 1e6);
     }
     let (seconds, cpu_seconds) = span.end();

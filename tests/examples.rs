@@ -1,0 +1,382 @@
+//! The example programs as a user starts them: what they print, how they end, and what they say to bad arguments.
+//!
+//! `cargo test` builds them beside the tests.
+
+#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
+#![expect(clippy::disallowed_methods, reason = "tests of processes take time")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conduit::testnode::{TestNode, TestNodeConfig, transaction};
+use serde_json::Value;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program of `examples/`; it does not outlive the test.
+struct Program {
+    child: Child,
+    name: String,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    fn start(name: &str, args: &[&str]) -> Self {
+        let mut child = Command::new(path(name))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}; `cargo build --examples` makes it"));
+        let lines = read_lines(child.stdout.take().unwrap());
+        Self { child, name: name.to_owned(), lines }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{}: no line: {error}", self.name))
+    }
+
+    fn json(&self) -> Value {
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    fn write(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Ends its standard input and waits for its end; gives the exit code, the lines left, and what it complained of.
+    fn end(&mut self) -> (Option<i32>, Vec<String>, String) {
+        drop(self.child.stdin.take());
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < PATIENCE, "{} goes on", self.name);
+            thread::sleep(Duration::from_millis(5));
+        };
+        let mut complaints = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
+        (status.code(), self.lines.iter().collect(), complaints)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // An error says that it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The example test node, until its standard input ends, and where it listens.
+fn node(args: &[&str]) -> (Program, String) {
+    let program = Program::start("testnode", &[args, &["--until-eof"]].concat());
+    let address = listening(&program);
+    (program, address)
+}
+
+fn listening(program: &Program) -> String {
+    let line = program.line();
+    line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}")).to_owned()
+}
+
+/// What a measure prints, which is one line, as JSON with exactly these fields.
+fn measure(args: &[&str], fields: &[&str]) -> Value {
+    let mut program = Program::start("measure", args);
+    let report = program.json();
+    let mut names: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let mut wanted = fields.to_vec();
+    wanted.sort_unstable();
+    assert_eq!(names, wanted);
+    assert_eq!(program.end(), (Some(0), vec![], String::new()));
+    report
+}
+
+fn number(report: &Value, field: &str) -> f64 {
+    report[field].as_f64().unwrap_or_else(|| panic!("{field} of {report}"))
+}
+
+/// Runs a program without standard input: its exit code, what it said and what it complained of.
+fn run(name: &str, args: &[&str]) -> (Option<i32>, Vec<String>, String) {
+    Program::start(name, args).end()
+}
+
+/// Where cargo puts the examples: beside the folder of the tests.
+fn path(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().unwrap().parent().unwrap().join("examples");
+    folder.join(name).with_extension(std::env::consts::EXE_EXTENSION)
+}
+
+fn read_lines(out: ChildStdout) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    lines
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn push_reaches_every_peer_and_says_how_fast() {
+    let nodes = [0; 2].map(|_| TestNode::start(TestNodeConfig::default()).unwrap());
+    let [one, two] = nodes.each_ref().map(|node| node.address().to_string());
+    let args = ["push", "--count", "500", "--size", "250", "--connect", &one, "--connect", &two];
+    let fields = ["mode", "messages", "bytes", "seconds", "per_second", "cpu_seconds", "peers", "prepared"];
+    let report = measure(&args, &fields);
+    assert_eq!((number(&report, "messages"), number(&report, "peers")), (1_000.0, 2.0));
+    assert_eq!(number(&report, "bytes"), 1_000.0 * 274.0);
+    assert!(number(&report, "seconds") > 0.0);
+    let rate = 1_000.0 / number(&report, "seconds");
+    assert!((number(&report, "per_second") / rate - 1.0).abs() < 1e-6);
+    for node in &nodes {
+        // They were distinct and real, or the node would not have them.
+        assert_eq!(node.mempool().len(), 500);
+    }
+}
+
+#[test]
+fn push_into_a_sink_ends_with_its_pong() {
+    let (mut node, address) = node(&["--sink"]);
+    let args = ["push", "--count", "20000", "--size", "62", "--connect", &address];
+    let fields = ["mode", "messages", "bytes", "seconds", "per_second", "cpu_seconds", "peers", "prepared"];
+    assert_eq!(number(&measure(&args, &fields), "messages"), 20_000.0);
+    assert_eq!(node.end(), (Some(0), vec![], String::new()));
+}
+
+#[test]
+fn receive_takes_a_flood_from_its_first_message_on() {
+    for (kind, size, items, frame) in [("tx", 250, 1, 274), ("inv", 300, 300, 10_827), ("headers", 5, 5, 430)] {
+        let (_node, address) = node(&["--flood", &format!("{kind}:1000:{size}")]);
+        // One less is lost, and this would not end.
+        let args = ["receive", "--count", "1000", "--connect", &address];
+        let fields = [
+            "mode",
+            "messages",
+            "items",
+            "bytes",
+            "seconds",
+            "per_second",
+            "mb_per_second",
+            "cpu_seconds",
+            "peak_rss_bytes",
+            "peers",
+            "others",
+        ];
+        let report = measure(&args, &fields);
+        assert_eq!(number(&report, "messages"), 1_000.0);
+        assert_eq!(number(&report, "items"), 1_000.0 * f64::from(items), "{kind}");
+        assert_eq!(number(&report, "bytes"), 1_000.0 * f64::from(frame), "{kind}");
+        assert!(report["others"].as_object().unwrap().contains_key("sendheaders"), "{report}");
+        if cfg!(target_os = "linux") {
+            assert!(number(&report, "peak_rss_bytes") > 1e6 && number(&report, "cpu_seconds") >= 0.0);
+        }
+    }
+}
+
+#[test]
+fn round_trips_are_timed_one_by_one() {
+    let (node, address) = node(&["--mempool", "1"]);
+    let line = node.line();
+    let txid = line.strip_prefix("transaction ").unwrap();
+    let fields = ["mode", "count", "p50_us", "p99_us", "max_us", "seconds", "cpu_seconds", "peers"];
+    let base = ["round-trips", "--count", "100", "--connect", &address, "--what"];
+    for what in [&["ping"][..], &["tx", "--txid", txid]] {
+        let report = measure(&[&base, what].concat(), &fields);
+        let [p50, p99, max] = ["p50_us", "p99_us", "max_us"].map(|field| number(&report, field));
+        assert!(0.0 < p50 && p50 <= p99 && p99 <= max && max <= number(&report, "seconds") * 1e6);
+    }
+}
+
+#[test]
+fn hold_tells_what_becomes_of_each_connection_and_dials_once() {
+    let (mut node, address) = node(&[]);
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string();
+    let mut hold = Program::start("measure", &["hold"]);
+    let event = |report: &Value| {
+        let text = |field: &str| report[field].as_str().map(str::to_owned);
+        assert_eq!(report.as_object().unwrap().len(), 3, "{report}");
+        (text("event").unwrap(), text("peer").unwrap(), text("reason").is_some())
+    };
+    let (_, port) = address.rsplit_once(':').unwrap();
+    hold.write(&format!("{port}\n"));
+    assert_eq!(event(&hold.json()), ("connected".into(), address.clone(), false));
+    hold.write(&format!("{nobody}\n"));
+    assert_eq!(event(&hold.json()), ("disconnected".into(), nobody, true));
+    hold.write("no address\n");
+    assert_eq!(event(&hold.json()), ("disconnected".into(), "no address".into(), true));
+    node.write("drop\n");
+    assert_eq!(event(&hold.json()), ("disconnected".into(), address, true));
+    // The first redial of a peer that is kept comes within a second.
+    assert!(hold.lines.recv_timeout(Duration::from_millis(1_500)).is_err(), "it was dialled again");
+    assert_eq!(hold.end(), (Some(0), vec![], String::new()), "the end is no event");
+}
+
+#[test]
+fn measuring_ends_when_a_peer_is_lost() {
+    let (_node, address) = node(&["--fault", "command=pong,close=8"]);
+    for args in
+        [&["push", "--count", "10", "--size", "100"][..], &["round-trips", "--count", "1", "--what", "ping"]]
+    {
+        let ended = run("measure", &[args, &["--connect", &address, "--timeout", "600"]].concat());
+        assert_eq!(ended, (Some(1), vec![], format!("error: {address}: lost: closed by the peer\n")));
+    }
+    let (mut node, address) = self::node(&["--flood", "tx:5:100"]);
+    let mut receive = Program::start("measure", &["receive", "--count", "6", "--connect", &address]);
+    let connected = Instant::now();
+    // Until the connection is there, there is none to drop.
+    while receive.child.try_wait().unwrap().is_none() {
+        assert!(connected.elapsed() < PATIENCE);
+        node.write("drop\n");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let (code, lines, complaints) = receive.end();
+    assert_eq!((code, lines.len()), (Some(1), 0));
+    assert!(complaints.contains(&address), "{complaints}");
+}
+
+#[test]
+fn the_test_node_obeys_its_options_and_its_standard_input() {
+    let (mut node, address) = node(&["--nodes", "2", "--blocks", "3", "--latency", "1ms"]);
+    let other = listening(&node);
+    assert_ne!(address, other);
+    node.write(
+        "mine 2\nfault delay=1ms,times=3\nclear\nflood tx:1:100\nrefuse on\nread off\nnonsense\nfault slow\n",
+    );
+    let (code, lines, complaints) = node.end();
+    assert_eq!((code, lines.len()), (Some(0), 0));
+    let complaints: Vec<_> = complaints.lines().collect();
+    let wanted = ["error: nonsense: no such command", "error: fault slow: slow: no such fault"];
+    assert_eq!(complaints, wanted);
+}
+
+#[test]
+fn the_test_node_mines_and_pays_by_itself() {
+    let (_node, address) = node(&["--tx-per-second", "200", "--mine-every", "50ms"]);
+    let conduit = conduit::Conduit::new(conduit::Config::new(conduit::Network::Regtest)).unwrap();
+    let messages = conduit.messages().unwrap();
+    conduit.add_peers([address.as_str()]).unwrap();
+    conduit.start().unwrap();
+    let (mut payments, mut blocks) = (0, 0);
+    while payments < 20 || blocks < 2 {
+        match messages.recv_timeout(PATIENCE).unwrap().message {
+            conduit::Message::Inv(items) => {
+                payments += items.iter().filter(|item| item.txid().is_some()).count();
+                blocks += items.iter().filter(|item| item.txid().is_none()).count();
+            }
+            conduit::Message::Headers(_) => blocks += 1,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn broadcast_tells_what_became_of_each_transaction() {
+    let (mut node, address) = node(&["--nodes", "2"]);
+    let other = listening(&node);
+    let (one, two) = (transaction(1, 100), transaction(2, 100));
+    let args = ["--network", "regtest", "--connect", &address, "--connect", &other, "--nodes", "1"];
+    let mut program = Program::start("broadcast", &args);
+    program.write(&format!("{}\n\n{}\n", hex(one.raw()), hex(two.raw())));
+    let (code, lines, complaints) = program.end();
+    assert_eq!((code, complaints.as_str()), (Some(0), ""), "{lines:?}");
+    for transaction in [&one, &two] {
+        let verdict = format!("{} relayed by 1 peers that were not told", transaction.txid());
+        assert!(lines.contains(&verdict), "{lines:?}");
+    }
+    assert_eq!(lines.iter().filter(|line| line.starts_with("  127.0.0.1:")).count(), 4, "{lines:?}");
+
+    node.write("fault command=tx,reject=0x10:bad-one\n");
+    let three = transaction(3, 100);
+    let (code, lines, _) = run("broadcast", &[&args[..], &[&hex(three.raw())]].concat());
+    assert_eq!(code, Some(1), "{lines:?}");
+    assert_eq!(lines[0], format!("{} rejected by 1 peers: 0x10 invalid: bad-one", three.txid()));
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    for name in ["measure", "testnode", "broadcast"] {
+        for flag in ["--help", "-h"] {
+            let (code, lines, complaints) = run(name, &[flag]);
+            assert!(lines[0].starts_with(&format!("Usage: {name}")), "{lines:?}");
+            assert!(lines.iter().any(|line| line.contains("--help")));
+            assert!(lines.iter().all(|line| line.chars().count() <= 120));
+            assert_eq!((code, complaints.as_str()), (Some(0), ""));
+        }
+    }
+}
+
+#[test]
+fn bad_arguments_are_named() {
+    let peer = "127.0.0.1:1";
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("measure", &[], "MODE: needed here"),
+        ("measure", &["fly"], "fly: no such argument"),
+        ("measure", &["push", "--count", "1"], "--connect: needed here"),
+        ("measure", &["push", "--connect", "nowhere:port"], "--connect nowhere:port: "),
+        ("measure", &["push", "--connect", peer, "--connect", peer], "--connect 127.0.0.1:1: named twice"),
+        ("measure", &["push", "--connect", peer, "--size", "250"], "--count: needed here"),
+        ("measure", &["push", "--connect", peer, "--count", "many"], "--count many: "),
+        ("measure", &["push", "--connect", peer, "--count", "0"], "--count 0: at least 1"),
+        ("measure", &["push", "--connect", peer, "--count", "1"], "--size: needed here"),
+        (
+            "measure",
+            &["push", "--connect", peer, "--count", "1", "--size", "61"],
+            "--size 61: a transaction has at least 62 bytes",
+        ),
+        ("measure", &["receive", "--connect", peer, "--count"], "--count: its value is missing"),
+        ("measure", &["receive", "--connect", peer, "--speed", "1"], "--speed: no such argument"),
+        ("measure", &["round-trips", "--connect", peer, "--count", "1"], "--what: needed here"),
+        ("measure", &["round-trips", "--connect", peer, "--what", "tea"], "--what tea: expected ping or tx"),
+        ("measure", &["round-trips", "--connect", peer, "--what", "tx", "--count", "1"], "--txid: needed here"),
+        ("measure", &["round-trips", "--txid", "12"], "--txid 12: "),
+        ("measure", &["hold", "--connect", peer], "--connect 127.0.0.1:1: hold reads"),
+        ("measure", &["hold", "--network", "moon"], "--network moon: no network \"moon\""),
+        ("measure", &["hold", "--timeout", "0"], "--timeout: from 1 second"),
+        ("testnode", &["--port", "70000"], "--port 70000: "),
+        ("testnode", &["--latency", "5"], "--latency 5: a unit is missing"),
+        ("testnode", &["--fault", "command=block"], "--fault command=block: no kind of fault"),
+        ("testnode", &["--fault", "idle,silence"], "--fault idle,silence: silence: one kind"),
+        ("testnode", &["--fault", "reject=300"], "--fault reject=300: "),
+        ("testnode", &["--flood", "tx:many:250"], "--flood tx:many:250: "),
+        ("testnode", &["--flood", "cats:1:2"], "--flood cats:1:2: expected tx, inv or headers"),
+        ("testnode", &["--nodes", "0"], "--nodes 0: "),
+        ("testnode", &["stop"], "stop: no such argument"),
+        ("broadcast", &["--network", "regtest", "00"], "--connect: needed on regtest"),
+        ("broadcast", &["--connect", peer, "0x00"], "0x00: 'x' is no hexadecimal digit"),
+        ("broadcast", &["--connect", peer, "000"], "000: an odd number"),
+        ("broadcast", &["--nodes", "0"], "--nodes 0: "),
+    ];
+    for (name, args, start) in cases {
+        let (code, lines, text) = run(name, args);
+        assert_eq!(code, Some(2), "{name} {args:?}: {text}");
+        assert!(text.starts_with(start), "{name} {args:?}: {text}");
+        assert!(text.contains(&format!("Usage: {name}")), "{name} {args:?}: {text}");
+        assert!(lines.is_empty(), "{name} {args:?}");
+    }
+}
+
+#[test]
+fn what_fails_later_is_told_with_exit_code_1() {
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string();
+    let (code, _, text) = run("measure", &["push", "--count", "1", "--size", "100", "--connect", &nobody]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.starts_with(&format!("error: {nobody}: not connected: ")), "{text}");
+
+    let (_node, address) = node(&[]);
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let (code, _, text) = run("testnode", &["--port", port]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.starts_with(&format!("error: cannot listen at 127.0.0.1 port {port}: ")), "{text}");
+}
