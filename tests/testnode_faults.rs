@@ -34,11 +34,16 @@ struct Frame {
 }
 
 impl Peer {
-    fn dial(node: &TestNode) -> Self {
+    /// Connects without a word.
+    fn silent(node: &TestNode) -> Self {
         let stream = TcpStream::connect(node.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        let mut peer = Self { stream, bytes: Vec::new(), next_nonce: 1_000 };
+        Self { stream, bytes: Vec::new(), next_nonce: 1_000 }
+    }
+
+    fn dial(node: &TestNode) -> Self {
+        let mut peer = Self::silent(node);
         peer.send(&Message::from(Version::new(Services::NONE, 77, "/raw:1.0/", 0, 1_700_000_000)));
         peer.send(&Message::Verack);
         peer
@@ -307,6 +312,24 @@ fn an_idle_connection_shakes_hands_and_then_says_nothing() {
     }
     node.clear_faults();
     assert!(idle.said().is_empty());
+}
+
+#[test]
+fn what_comes_together_with_the_end_of_the_handshake_is_idle_too() {
+    let node = start();
+    node.inject(Fault::new(FaultKind::Idle));
+    let mut peer = Peer::silent(&node);
+    let version = Message::from(Version::new(Services::NETWORK, 77, "/raw:1.0/", 0, 1_700_000_000));
+    let messages = [version, Message::Verack, ask_headers(), Message::Ping { nonce: 1 }, ask_block(&node, 1)];
+    let magic = Network::Regtest.magic();
+    let bytes: Vec<u8> = messages.iter().flat_map(|message| message.to_frame(magic).to_vec()).collect();
+    peer.stream.write_all(&bytes).unwrap();
+    peer.until(Command::PING);
+    assert!(node.wait_for_received(Command::GETDATA, 1, PATIENCE));
+    peer.send(&ask_headers());
+    assert!(node.wait_for_received(Command::GETHEADERS, 2, PATIENCE));
+    node.clear_faults();
+    assert!(peer.said().is_empty());
 }
 
 #[test]

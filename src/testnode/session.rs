@@ -49,6 +49,8 @@ pub(super) struct Session {
     has_more: bool,
     /// Transactions taken from the bytes at hand, still to be announced to others.
     news: Vec<News>,
+    /// The handshake ended in the bytes at hand, and what follows in them is not answered.
+    fell_silent: bool,
     /// What to say to messages from the bytes at hand that are rejected unread.
     rejections: VecDeque<(RejectCode, String)>,
 }
@@ -83,6 +85,7 @@ impl Session {
             unconnected: 0,
             has_more: false,
             news: Vec::new(),
+            fell_silent: false,
             rejections: VecDeque::new(),
         }
     }
@@ -147,6 +150,7 @@ impl Session {
         let mut sifted = Sifted::default();
         let (line, rejections) = (&self.line, &mut self.rejections);
         let is_silent = line.is_silent();
+        self.fell_silent = false;
         let fate = |command| match if is_silent { Reception::Ignore } else { line.receive(command) } {
             Reception::Ignore => Fate::Drop,
             Reception::Reject(code, reason) => {
@@ -222,6 +226,7 @@ impl Session {
     fn event(&mut self, event: Event) -> Result<(), End> {
         match event {
             Event::Established(version) => return self.begin(&version),
+            Event::Frames(_) if self.fell_silent => {}
             Event::Frames(batch) => return self.frames(batch),
             Event::Limits(limits) => {
                 let ours = 4 * u64::from(self.node.config.max_recv_payload_length);
@@ -239,12 +244,16 @@ impl Session {
         // First here: who sees the connection counted may announce to it.
         self.line.state().peer.established = true;
         self.node.established(&self.line)?;
+        self.fell_silent = self.line.is_silent();
+        if self.fell_silent {
+            return Ok(());
+        }
         if version.services.contains(Services::NETWORK) { self.ask_headers(BlockHash::ZERO) } else { Ok(()) }
     }
 
     fn ping(&mut self, payload: &[u8]) -> Result<(), End> {
-        if !self.established {
-            // The node drops it; before the version, whoever sends it.
+        if !self.established || self.fell_silent {
+            // Before the handshake the node drops it; before the version, whoever sends it.
             return Ok(());
         }
         match payload.first_chunk() {
@@ -552,6 +561,9 @@ impl Session {
     /// Rejects a message on command.
     fn reject_unread(&mut self, command: Command, payload: &[u8]) -> Result<(), End> {
         let (code, reason) = self.rejections.pop_front().expect("every rejection has its words");
+        if self.fell_silent {
+            return Ok(());
+        }
         let hash = match command {
             Command::TX => Some(sha256d(payload)),
             Command::BLOCK => payload.get(..BlockHeader::LEN).map(sha256d),
