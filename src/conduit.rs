@@ -201,7 +201,8 @@ impl Conduit {
 
     /// Queues a message for a peer, waiting while its outbound queue is full.
     ///
-    /// `Ok` means queued, not delivered: the protocol has no receipts. The wait ends when the peer takes bytes, or is
+    /// `Ok` means queued, not delivered: the protocol has no receipts. A message for which nodes ban or disconnect is
+    /// refused ([`SendFailure::Harmful`]); [`send_anyway`](Self::send_anyway) sends it. The wait ends when the peer takes bytes, or is
     /// dropped because it took none for [`stall_timeout`](Config#structfield.stall_timeout).
     ///
     /// # Errors
@@ -234,8 +235,18 @@ impl Conduit {
         self.send_waiting(peer, message, Wait::No)
     }
 
+    /// As [`send`](Self::send), also what nodes punish: see [`Harm`](crate::Harm) for what that is and what it costs.
+    ///
+    /// # Errors
+    ///
+    /// The message, and why it was not queued; never [`SendFailure::Harmful`].
+    pub fn send_anyway(&self, peer: PeerId, message: Message) -> Result<(), SendError<Message>> {
+        let sent = self.shared().send(peer, &message, Wait::Forever, true);
+        sent.map_err(|reason| SendError { message, reason })
+    }
+
     fn send_waiting(&self, peer: PeerId, message: Message, wait: Wait) -> Result<(), SendError<Message>> {
-        self.shared().send(peer, &message, wait).map_err(|reason| SendError { message, reason })
+        self.shared().send(peer, &message, wait, false).map_err(|reason| SendError { message, reason })
     }
 
     /// Queues one message for many peers, encoded and hashed once; waits for each whose outbound queue is full.

@@ -5,7 +5,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-pub use crate::block::MerkleError;
+pub use crate::block::{MerkleError, PartialTreeError};
+pub use crate::harm::Harm;
 pub use crate::network::UnknownNetwork;
 use crate::peer::{PeerAddress, PeerId};
 pub use crate::proto::ProtocolError;
@@ -167,6 +168,8 @@ pub enum SendFailure {
         /// The most the peer accepts, or the outbound queue can hold.
         limit: u64,
     },
+    /// Nodes punish this message; [`send_anyway`](crate::Conduit::send_anyway) sends it all the same.
+    Harmful(Harm),
     /// The conduit was not started.
     NotStarted,
     /// The conduit is shut down.
@@ -182,6 +185,7 @@ impl fmt::Display for SendFailure {
             Self::TooLarge { length, limit } => {
                 write!(f, "payload of {length} bytes is over the limit of {limit}")
             }
+            Self::Harmful(harm) => harm.fmt(f),
             Self::NotStarted => f.write_str("the conduit is not started"),
             Self::Shutdown => f.write_str("the conduit is shut down"),
         }
@@ -219,7 +223,7 @@ pub enum RequestError {
         /// The peers asked and why each failed.
         attempts: Vec<Attempt>,
     },
-    /// The reply is over `stream_threshold`; sizes are in bytes.
+    /// The reply is over `stream_threshold`, or what was gathered for it over `requests_limit`; sizes are in bytes.
     TooLarge {
         /// The reply's size.
         length: u64,
@@ -230,6 +234,8 @@ pub enum RequestError {
     MessageQueueFull,
     /// `requests_limit` is reached.
     TooManyRequests,
+    /// Nodes punish this question, and the request does not insist on it.
+    Harmful(Harm),
     /// The request names nothing to ask for, or more than fits one message.
     Invalid {
         /// What is wrong with it.
@@ -256,6 +262,7 @@ impl RequestError {
             Self::TooLarge { .. } => "too_large",
             Self::MessageQueueFull => "message_queue_full",
             Self::TooManyRequests => "too_many_requests",
+            Self::Harmful(_) => "harmful",
             Self::Invalid { .. } => "invalid",
             Self::Cancelled => "cancelled",
             Self::Shutdown => "shutdown",
@@ -273,10 +280,11 @@ impl fmt::Display for RequestError {
             Self::TimedOut { attempts } => write!(f, "timed out{}", List(attempts)),
             Self::Failed { attempts } => write!(f, "every attempt failed{}", List(attempts)),
             Self::TooLarge { length, limit } => {
-                write!(f, "reply of {length} bytes is over the stream threshold of {limit}")
+                write!(f, "reply of {length} bytes is over the limit of {limit}")
             }
             Self::MessageQueueFull => f.write_str("the message queue is full and must be read first"),
             Self::TooManyRequests => f.write_str("too many requests are under way"),
+            Self::Harmful(harm) => harm.fmt(f),
             Self::Invalid { what } => write!(f, "invalid request: {what}"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Shutdown => f.write_str("the conduit is shut down"),

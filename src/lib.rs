@@ -29,6 +29,7 @@ mod conduit;
 mod config;
 mod driver;
 mod engine;
+mod harm;
 pub mod error;
 mod network;
 mod peer;
@@ -41,7 +42,7 @@ pub use broadcast::{Broadcast, BroadcastReport, PeerReceipt, ReceiptState, Verdi
 pub use conduit::Conduit;
 pub use config::Config;
 pub use driver::{Dialler, Resolver, SystemResolver};
-pub use error::{DisconnectReason, RequestError, SendError};
+pub use error::{DisconnectReason, Harm, RequestError, SendError};
 pub use message::{GetHeaders, Message};
 pub use network::{CustomNetwork, Network};
 pub use peer::{PeerAddress, PeerId, PeerInfo, PeerState, ToPeerAddress};

@@ -13,10 +13,12 @@ use crate::engine::{RequestId, RequestOutcome};
 use crate::error::{
     AddPeersError, BroadcastFailure, RequestError, SendFailure, StartError, SubscribeError, WaitForPeersError,
 };
-use crate::message::{Message, Transaction};
+use crate::harm::harm_of;
+use crate::message::{Message, Services, Transaction};
 use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
 use crate::pending::{Outcome, RequestSlot};
 use crate::queue::events::Events;
+use crate::queue::link::{LinkState, once_bit};
 use crate::queue::message::{self, Messages};
 use crate::queue::outbound::budget::{Refused, Wait};
 use crate::queue::outbound::{Command, SmallFrame, send_cost};
@@ -185,12 +187,23 @@ impl Shared {
         events
     }
 
-    /// Queues a message for one peer, or says why not.
-    pub(crate) fn send(&self, peer: PeerId, message: &Message, wait: Wait) -> Result<(), SendFailure> {
-        match self.send_small(&[peer], message) {
+    /// Queues a message for one peer, or says why not; unless the caller insists, one that nodes punish is refused.
+    pub(crate) fn send(
+        &self,
+        peer: PeerId,
+        message: &Message,
+        wait: Wait,
+        insists: bool,
+    ) -> Result<(), SendFailure> {
+        let link = if insists { None } else { self.check_harm(peer, message)? };
+        let result = match self.send_small(&[peer], message) {
             Ok(()) => Ok(()),
             Err(frame) => self.send_frame(peer, frame, wait),
+        };
+        if let (Err(_), Some(link)) = (&result, link) {
+            link.forget_sent(message.command());
         }
+        result
     }
 
     /// Queues a message for several peers; a result for each.
@@ -200,9 +213,31 @@ impl Shared {
         message: &Message,
         wait: Wait,
     ) -> Vec<Result<(), SendFailure>> {
+        if depends_on_peer(message) {
+            // It is small, so to encode it for each costs little.
+            return peers.iter().map(|&peer| self.send(peer, message, wait, false)).collect();
+        }
+        if !is_harmless(message)
+            && let Some(harm) = harm_of(message, Services::NONE)
+        {
+            return peers.iter().map(|_| Err(SendFailure::Harmful(harm))).collect();
+        }
         match self.send_small(peers, message) {
             Ok(()) => peers.iter().map(|_| Ok(())).collect(),
             Err(frame) => self.send_frame_to_all(peers, frame, wait),
+        }
+    }
+
+    /// Refuses what nodes punish; gives the link of a message that may be sent once.
+    fn check_harm(&self, peer: PeerId, message: &Message) -> Result<Option<Arc<LinkState>>, SendFailure> {
+        if is_harmless(message) {
+            return Ok(None);
+        }
+        // Who is not connected says so when it is sent.
+        let Some(link) = self.link(peer) else { return Ok(None) };
+        match link.harm_of(message) {
+            Some(harm) => Err(SendFailure::Harmful(harm)),
+            None => Ok((once_bit(message.command()) != 0).then_some(link)),
         }
     }
 
@@ -324,3 +359,14 @@ impl Recorder {
 
 /// Larger payloads are cheaper shared than copied.
 const SMALL_PAYLOAD: usize = 4_096;
+
+/// What is sent most is known to be harmless at a glance.
+fn is_harmless(message: &Message) -> bool {
+    matches!(message, Message::Tx(_) | Message::GetData(_) | Message::Ping { .. } | Message::Pong { .. })
+}
+
+/// Whether it is up to the peer, or to what it was sent before, if a message is punished.
+fn depends_on_peer(message: &Message) -> bool {
+    let needs_service = matches!(message, Message::FilterLoad(_) | Message::FilterAdd(_) | Message::Unknown { .. });
+    needs_service || once_bit(message.command()) != 0
+}

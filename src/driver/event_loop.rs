@@ -703,6 +703,7 @@ fn take_bytes(
 fn take_event(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, event: Event) {
     let inbound = match event {
         Event::Established(version) => {
+            open.link.services.store(version.services.0, Ordering::Release);
             shared.links.write().insert(peer, open.link.clone());
             Inbound::Up { connection, peer, version }
         }

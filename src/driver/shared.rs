@@ -21,10 +21,11 @@ use crate::pending::RequestSlot;
 use crate::queue::events::{Event, Ring};
 use crate::queue::inbound;
 use crate::queue::inbound::Inbound;
-use crate::queue::link::LinkState;
+use crate::queue::link::{LinkState, once_bit};
 use crate::queue::message::{Reader, Writer};
 use crate::queue::outbound::budget::{Refused, Wait};
 use crate::queue::outbound::{Command, Outbound, send_cost};
+use crate::wire;
 
 /// Everything that outlives a single thread.
 pub(crate) struct Shared {
@@ -277,6 +278,9 @@ impl Shared {
                 }
             }
             Action::Send { connection, message } => {
+                if !self.note_sent(connection, message.command()) {
+                    return;
+                }
                 let frame = message.to_frame(self.config.network.magic());
                 // A connection that is gone meanwhile has taken its requests with it.
                 if self.outbound.budget.charge_anyway(connection, send_cost(frame.len())).is_ok() {
@@ -291,6 +295,15 @@ impl Shared {
             | Action::BroadcastOver { .. }
             | Action::Event(_) => {}
         }
+    }
+
+    /// Notes that a message of ours is sent; false if the caller has sent it and it may be sent once.
+    fn note_sent(&self, connection: ConnectionId, command: wire::Command) -> bool {
+        if once_bit(command) == 0 {
+            return true;
+        }
+        let links = self.links.read();
+        links.values().find(|link| link.connection == connection).is_none_or(|link| link.note_sent(command))
     }
 
     /// Sends a peer the transactions it asked for, as far as its outbound queue has room; goes on when it has again.

@@ -1,8 +1,10 @@
 //! What callers and message threads see of a connection that is up, without the engine's lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::SendFailure;
+use crate::harm::{Harm, harm_of};
+use crate::message::{Message, Services};
 use crate::peer::ConnectionId;
 use crate::proto::PeerLimits;
 use crate::wire::Command;
@@ -15,6 +17,10 @@ pub(crate) struct LinkState {
     pub(crate) limit: AtomicU32,
     /// We do not read it, because nobody takes its messages.
     pub(crate) paused: AtomicBool,
+    /// What the peer offers, as in its `version`.
+    pub(crate) services: AtomicU64,
+    /// The messages sent that may be sent once, as a bit each.
+    sent_once: AtomicU8,
     /// The connection is over.
     pub(crate) closed: AtomicBool,
     /// Batches of frames in the inbound queue.
@@ -25,11 +31,33 @@ impl LinkState {
     pub(crate) fn new(connection: ConnectionId) -> Self {
         Self {
             connection,
+            services: AtomicU64::new(0),
+            sent_once: AtomicU8::new(0),
             limit: AtomicU32::new(PeerLimits::default().max_recv_payload_length()),
             paused: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
         }
+    }
+
+    /// What there is against sending a message. One that may be sent once counts as sent from here on.
+    pub(crate) fn harm_of(&self, message: &Message) -> Option<Harm> {
+        let command = message.command();
+        if !self.note_sent(command) {
+            return Some(Harm::Repeated { command });
+        }
+        harm_of(message, Services(self.services.load(Ordering::Acquire)))
+    }
+
+    /// Notes that a message is being sent; false if it may be sent once and was sent before.
+    pub(crate) fn note_sent(&self, command: Command) -> bool {
+        let bit = once_bit(command);
+        bit == 0 || self.sent_once.fetch_or(bit, Ordering::AcqRel) & bit == 0
+    }
+
+    /// A message that may be sent once was not sent after all.
+    pub(crate) fn forget_sent(&self, command: Command) {
+        self.sent_once.fetch_and(!once_bit(command), Ordering::AcqRel);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -44,5 +72,14 @@ impl LinkState {
         let limit = PeerLimits::new(self.limit.load(Ordering::Acquire)).of(command);
         let length = length as u64;
         if length > limit { Err(SendFailure::TooLarge { length, limit }) } else { Ok(()) }
+    }
+}
+
+/// The bit of a message that costs a point when it comes twice (sections 2.22 and 2.23 of the wire specification).
+pub(crate) fn once_bit(command: Command) -> u8 {
+    match command {
+        Command::SENDHEADERS => 1,
+        Command::SENDHDRSEN => 2,
+        _ => 0,
     }
 }
