@@ -29,8 +29,8 @@ mod conduit;
 mod config;
 mod driver;
 mod engine;
-mod harm;
 pub mod error;
+mod harm;
 mod network;
 mod peer;
 mod pending;
@@ -43,7 +43,7 @@ pub use conduit::Conduit;
 pub use config::Config;
 pub use driver::{Dialler, Resolver, SystemResolver};
 pub use error::{DisconnectReason, Harm, RequestError, SendError};
-pub use message::{GetHeaders, Message};
+pub use message::{GetBlockTxn, GetBlocks, GetHdrsEn, GetHeaders, Message};
 pub use network::{CustomNetwork, Network};
 pub use peer::{PeerAddress, PeerId, PeerInfo, PeerState, ToPeerAddress};
 pub use pending::{Outcome, Pending};
@@ -51,7 +51,8 @@ pub use proto::Link;
 pub use queue::events::{Event, Events};
 pub use queue::message::{Incoming, Messages};
 pub use request::{
-    Answer, BlockRequest, GetAddr, GetData, Ping, Request, RequestOptions, TransactionNotFound, TransactionRequest,
-    TransactionsRequest,
+    Answer, BlockRequest, BlockTxnReply, CompactBlockRequest, CompactReply, DataRefTransactionRequest,
+    FilteredBlock, FilteredBlockRequest, GetAddr, GetData, Mempool, Ping, Request, RequestOptions,
+    TransactionNotFound, TransactionRequest, TransactionsRequest,
 };
 pub use wire::{BlockHash, Command, MerkleRoot, Txid};

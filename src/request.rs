@@ -6,8 +6,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::RequestError;
-use crate::message::{Block, BlockHeader, GetHeaders, TimestampedAddress, Transaction};
+use crate::error::{Harm, RequestError};
+use crate::message::{
+    Block, BlockHeader, BlockTxn, CompactBlock, EnrichedHeader, GetBlockTxn, GetBlocks, GetHdrsEn, GetHeaders,
+    MerkleBlock, ProvenTransaction, TimestampedAddress, Transaction,
+};
 use crate::peer::PeerId;
 use crate::wire::{BlockHash, Txid};
 
@@ -16,9 +19,16 @@ use crate::wire::{BlockHash, Txid};
 /// | request | reply | never answered when |
 /// |---|---|---|
 /// | [`GetData::block`] | [`Block`], its merkle root checked | the node does not know the block: nodes keep silent then |
+/// | [`GetData::filtered_block`] | [`FilteredBlock`], its partial merkle tree checked | the same |
+/// | [`GetData::compact_block`] | [`CompactReply`]: the compact form, or the whole block | the same |
+/// | [`GetBlockTxn`] | [`BlockTxnReply`]: the transactions, or the whole block | the same |
 /// | [`GetData::transaction`] | [`Transaction`] | |
 /// | [`GetData::transactions`] | a result for each id | |
+/// | [`GetData::dataref_transaction`] | [`ProvenTransaction`] | |
 /// | [`GetHeaders`] | up to 2,000 headers, none at the tip | the node is in initial block download |
+/// | [`GetHdrsEn`] | up to 2,000 [`EnrichedHeader`]s, the coinbases proven | the same, and by nodes before 1.0.13 |
+/// | [`GetBlocks`] | up to 500 block hashes | there is none to list |
+/// | [`Mempool`] | txids | the pool is empty; most nodes end the connection |
 /// | [`GetAddr`] | addresses | the node knows none |
 /// | [`Ping`] | the round-trip time | |
 ///
@@ -47,21 +57,40 @@ pub(crate) mod sealed {
 #[derive(Clone, Debug)]
 pub enum Question {
     Block(BlockHash),
+    FilteredBlock(BlockHash),
+    CompactBlock(BlockHash),
+    BlockTransactions(GetBlockTxn),
     Transaction(Txid),
     Transactions(Vec<Txid>),
+    DataRefTransaction(Txid),
     Headers(GetHeaders),
+    EnrichedHeaders(GetHdrsEn),
+    BlockHashes(GetBlocks),
+    Mempool { age_seconds: Option<i64>, quiet: Duration },
     Addresses,
     Ping,
 }
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut after = |command: &str, locator: &[BlockHash], stop: &BlockHash| match locator {
+            [] => write!(f, "{command} {stop}"),
+            [newest, ..] => write!(f, "{command} after {newest}"),
+        };
         match self {
+            Self::Headers(request) => after("getheaders", &request.locator, &request.stop),
+            Self::EnrichedHeaders(request) => after("gethdrsen", &request.locator, &request.stop),
+            Self::BlockHashes(request) => after("getblocks", &request.locator, &request.stop),
             Self::Block(hash) => write!(f, "getdata block {hash}"),
+            Self::FilteredBlock(hash) => write!(f, "getdata filtered block {hash}"),
+            Self::CompactBlock(hash) => write!(f, "getdata compact block {hash}"),
+            Self::BlockTransactions(request) => {
+                write!(f, "getblocktxn {} of {}", request.indexes().len(), request.block_hash)
+            }
             Self::Transaction(txid) => write!(f, "getdata tx {txid}"),
             Self::Transactions(txids) => write!(f, "getdata {} tx", txids.len()),
-            Self::Headers(request) if request.locator.is_empty() => write!(f, "getheaders {}", request.stop),
-            Self::Headers(request) => write!(f, "getheaders after {}", request.locator[0]),
+            Self::DataRefTransaction(txid) => write!(f, "getdata dataref tx {txid}"),
+            Self::Mempool { .. } => f.write_str("mempool"),
             Self::Addresses => f.write_str("getaddr"),
             Self::Ping => f.write_str("ping"),
         }
@@ -74,18 +103,65 @@ impl fmt::Display for Question {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Answer {
-    /// To [`GetData::block`].
+    /// To [`GetData::block`], and to whoever asked for parts of it.
     Block(Block),
+    /// To [`GetData::filtered_block`].
+    FilteredBlock(Box<FilteredBlock>),
+    /// To [`GetData::compact_block`].
+    CompactBlock(Box<CompactBlock>),
+    /// To [`GetBlockTxn`].
+    BlockTransactions(Box<BlockTxn>),
     /// To [`GetData::transaction`].
     Transaction(Transaction),
     /// To [`GetData::transactions`], in the order asked.
     Transactions(Vec<Result<Transaction, TransactionNotFound>>),
+    /// To [`GetData::dataref_transaction`].
+    DataRefTransaction(Box<ProvenTransaction>),
     /// To [`GetHeaders`].
     Headers(Vec<BlockHeader>),
+    /// To [`GetHdrsEn`].
+    EnrichedHeaders(Vec<EnrichedHeader>),
+    /// To [`GetBlocks`].
+    BlockHashes(Vec<BlockHash>),
+    /// To [`Mempool`].
+    Txids(Vec<Txid>),
     /// To [`GetAddr`].
     Addresses(Vec<TimestampedAddress>),
     /// To [`Ping`].
     RoundTrip(Duration),
+}
+
+/// The parts of a block that match the filter loaded at the peer; the reply to [`GetData::filtered_block`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct FilteredBlock {
+    /// The header and the proof; its matches are those of `transactions`, and its root is the header's.
+    pub merkle_block: MerkleBlock,
+    /// The matching transactions, in block order.
+    pub transactions: Vec<Transaction>,
+}
+
+/// The reply to [`GetData::compact_block`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum CompactReply {
+    /// The compact form; what it leaves out is asked for with [`GetBlockTxn`].
+    Compact(Box<CompactBlock>),
+    /// The whole block, its merkle root checked: a node sends it for a block more than a few below its tip.
+    Block(Block),
+}
+
+/// The reply to [`GetBlockTxn`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum BlockTxnReply {
+    /// As many transactions as were asked for. Only putting the block together proves that they are the right ones.
+    Transactions(Box<BlockTxn>),
+    /// The whole block, its merkle root checked: a node sends it for a block more than ten below its tip, or if almost
+    /// all of it was asked for.
+    Block(Block),
 }
 
 /// No peer that was asked has this transaction to give.
@@ -120,6 +196,30 @@ impl GetData {
         BlockRequest(hash)
     }
 
+    /// Asks for the transactions of a block that match the filter, with the proof that they are in it.
+    ///
+    /// The filter is the one that `filterload` set at the peer; a peer without one sends every transaction of the block.
+    /// So name the peer in the [`RequestOptions`].
+    #[must_use]
+    pub fn filtered_block(hash: BlockHash) -> FilteredBlockRequest {
+        FilteredBlockRequest(hash)
+    }
+
+    /// Asks for the compact form of a block, for which a node may give the whole.
+    #[must_use]
+    pub fn compact_block(hash: BlockHash) -> CompactBlockRequest {
+        CompactBlockRequest(hash)
+    }
+
+    /// Asks for a transaction that a miner's coinbase refers to, with the proof that it is in a block.
+    ///
+    /// Nodes without miner ids, which is most, do not have any. The proof names the block by its hash, so checking it
+    /// takes that header: [`ProvenTransaction::verify`].
+    #[must_use]
+    pub fn dataref_transaction(txid: Txid) -> DataRefTransactionRequest {
+        DataRefTransactionRequest(txid)
+    }
+
     /// Asks for a transaction that nodes have lately relayed.
     #[must_use]
     pub fn transaction(txid: Txid) -> TransactionRequest {
@@ -137,6 +237,18 @@ impl GetData {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockRequest(BlockHash);
 
+/// Made by [`GetData::filtered_block`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilteredBlockRequest(BlockHash);
+
+/// Made by [`GetData::compact_block`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactBlockRequest(BlockHash);
+
+/// Made by [`GetData::dataref_transaction`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataRefTransactionRequest(Txid);
+
 /// Made by [`GetData::transaction`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransactionRequest(Txid);
@@ -153,6 +265,54 @@ pub struct TransactionsRequest(Vec<Txid>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GetAddr;
 
+/// Asks for the ids of the transactions that a node holds in its pool.
+///
+/// A node that does not allow it, and by default none does, ends the connection: the request is refused with
+/// [`RequestError::Harmful`] unless you [`insist`](Self::insist). It is asked of one peer; name it in the
+/// [`RequestOptions`]. The answer is announcements without an end mark, so it is taken to be complete when none has come
+/// for [`quiet`](Self::quiet); they are delivered as messages, too. An empty pool draws no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mempool {
+    age_seconds: Option<i64>,
+    quiet: Duration,
+    insists: bool,
+}
+
+impl Mempool {
+    /// Asks for all transactions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { age_seconds: None, quiet: Duration::from_secs(1), insists: false }
+    }
+
+    /// Asks for those at least so old; only peers that the node has named for it are answered (1.2.0 and later).
+    #[must_use]
+    pub fn older_than(mut self, seconds: i64) -> Self {
+        self.age_seconds = Some(seconds);
+        self
+    }
+
+    /// How long no announcement comes when all have come; a second by default.
+    #[must_use]
+    pub fn quiet(mut self, quiet: Duration) -> Self {
+        self.quiet = quiet;
+        self
+    }
+
+    /// Asks although the peer may end the connection.
+    #[must_use]
+    pub fn insist(mut self) -> Self {
+        self.insists = true;
+        self
+    }
+}
+
+impl Default for Mempool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Asks for a sign of life and takes the time.
 ///
 /// It is a fence too: everything that the peer sent before its answer has been delivered before the reply.
@@ -161,7 +321,7 @@ pub struct Ping;
 
 /// Writes the impls of one request.
 macro_rules! request {
-    ($name:ident => $reply:ty, |$this:ident| $question:expr, $answer:pat => $value:expr) => {
+    ($name:ident => $reply:ty, |$this:ident| $question:expr, $($answer:pat => $value:expr),+) => {
         impl Request for $name {
             type Reply = $reply;
         }
@@ -174,7 +334,7 @@ macro_rules! request {
 
             fn reply(answer: Answer) -> Option<$reply> {
                 match answer {
-                    $answer => Some($value),
+                    $($answer => Some($value),)+
                     _ => None,
                 }
             }
@@ -183,13 +343,50 @@ macro_rules! request {
 }
 
 request!(BlockRequest => Block, |this| Ok(Question::Block(this.0)), Answer::Block(block) => block);
+request!(
+    FilteredBlockRequest => FilteredBlock,
+    |this| Ok(Question::FilteredBlock(this.0)),
+    Answer::FilteredBlock(block) => *block
+);
+request!(
+    CompactBlockRequest => CompactReply,
+    |this| Ok(Question::CompactBlock(this.0)),
+    Answer::CompactBlock(block) => CompactReply::Compact(block),
+    Answer::Block(block) => CompactReply::Block(block)
+);
+request!(
+    GetBlockTxn => BlockTxnReply,
+    |this| check_block_transactions(this),
+    Answer::BlockTransactions(transactions) => BlockTxnReply::Transactions(transactions),
+    Answer::Block(block) => BlockTxnReply::Block(block)
+);
 request!(TransactionRequest => Transaction, |this| Ok(Question::Transaction(this.0)), Answer::Transaction(tx) => tx);
 request!(
     TransactionsRequest => Vec<Result<Transaction, TransactionNotFound>>,
     |this| check_transactions(this.0),
     Answer::Transactions(results) => results
 );
-request!(GetHeaders => Vec<BlockHeader>, |this| check_headers(this), Answer::Headers(headers) => headers);
+request!(
+    DataRefTransactionRequest => ProvenTransaction,
+    |this| Ok(Question::DataRefTransaction(this.0)),
+    Answer::DataRefTransaction(transaction) => *transaction
+);
+request!(
+    GetHeaders => Vec<BlockHeader>,
+    |this| check_locator(&this.locator, this.stop).map(|()| Question::Headers(this)),
+    Answer::Headers(headers) => headers
+);
+request!(
+    GetHdrsEn => Vec<EnrichedHeader>,
+    |this| check_locator(&this.locator, this.stop).map(|()| Question::EnrichedHeaders(this)),
+    Answer::EnrichedHeaders(headers) => headers
+);
+request!(
+    GetBlocks => Vec<BlockHash>,
+    |this| check_locator_len(&this.locator).map(|()| Question::BlockHashes(this)),
+    Answer::BlockHashes(hashes) => hashes
+);
+request!(Mempool => Vec<Txid>, |this| check_mempool(this), Answer::Txids(txids) => txids);
 request!(
     GetAddr => Vec<TimestampedAddress>,
     |_this| Ok(Question::Addresses),
@@ -210,14 +407,32 @@ fn check_transactions(txids: Vec<Txid>) -> Result<Question, RequestError> {
     Ok(Question::Transactions(txids))
 }
 
-fn check_headers(request: GetHeaders) -> Result<Question, RequestError> {
-    if request.locator.is_empty() && request.stop == BlockHash::ZERO {
+fn check_block_transactions(request: GetBlockTxn) -> Result<Question, RequestError> {
+    if request.indexes().is_empty() {
+        return Err(RequestError::Invalid { what: "no index is named" });
+    }
+    Ok(Question::BlockTransactions(request))
+}
+
+fn check_locator(locator: &[BlockHash], stop: BlockHash) -> Result<(), RequestError> {
+    if locator.is_empty() && stop == BlockHash::ZERO {
         return Err(RequestError::Invalid { what: "nodes do not answer an empty locator without a stop hash" });
     }
-    if request.locator.len() > MAX_LOCATOR {
+    check_locator_len(locator)
+}
+
+fn check_locator_len(locator: &[BlockHash]) -> Result<(), RequestError> {
+    if locator.len() > MAX_LOCATOR {
         return Err(RequestError::Invalid { what: "locator is far longer than any chain needs" });
     }
-    Ok(Question::Headers(request))
+    Ok(())
+}
+
+fn check_mempool(request: Mempool) -> Result<Question, RequestError> {
+    if !request.insists {
+        return Err(RequestError::Harmful(Harm::Mempool));
+    }
+    Ok(Question::Mempool { age_seconds: request.age_seconds, quiet: request.quiet })
 }
 
 /// Whom to ask and how long.
@@ -237,7 +452,7 @@ pub struct RequestOptions {
     pub peer: Option<PeerId>,
     /// How long the request may take, from the start if it is queued before; `None` takes the configured time.
     pub timeout: Option<Duration>,
-    /// How many peers are asked, each for its share of the time; `None` takes the configured number.
+    /// How many peers are asked, each for its share of the time; `None` takes the configured number, for [`Mempool`] one.
     pub attempts: Option<usize>,
 }
 

@@ -78,7 +78,7 @@ impl PartialMerkleTree {
         if bits < self.hashes.len() {
             return Err(PartialTreeError::FewerFlagsThanHashes { flags: bits, hashes: self.hashes.len() });
         }
-        let mut walker = Walker { tree: self, flags_used: 0, hashes_used: 0, matches: Vec::new() };
+        let mut walker = Walker::new(self, true);
         let root = walker.walk(tree_height(total), 0)?;
         let Walker { flags_used, hashes_used, matches, .. } = walker;
         // Only the bits that fill up the last byte may be left.
@@ -89,6 +89,16 @@ impl PartialMerkleTree {
             return Err(PartialTreeError::UnusedHashes { used: hashes_used, hashes: self.hashes.len() });
         }
         Ok(PartialTreeMatches { root: MerkleRoot::from_wire(root), matches })
+    }
+}
+
+impl PartialMerkleTree {
+    /// The matches of a tree that was [taken apart](Self::extract) before without an error; nothing is hashed again.
+    pub(crate) fn checked_matches(&self) -> Vec<Txid> {
+        let mut walker = Walker::new(self, false);
+        let walked = walker.walk(tree_height(self.total_transactions), 0);
+        debug_assert!(walked.is_ok(), "a broken tree: {walked:?}");
+        walker.matches.into_iter().map(|(_, txid)| txid).collect()
     }
 }
 
@@ -135,9 +145,15 @@ struct Walker<'a> {
     flags_used: usize,
     hashes_used: usize,
     matches: Vec<(u32, Txid)>,
+    /// Without hashing, the walk only finds the matches.
+    is_hashing: bool,
 }
 
-impl Walker<'_> {
+impl<'a> Walker<'a> {
+    fn new(tree: &'a PartialMerkleTree, is_hashing: bool) -> Self {
+        Self { tree, flags_used: 0, hashes_used: 0, matches: Vec::new(), is_hashing }
+    }
+
     /// The hash of the node at this place; never deeper than 32 calls, as the count has 32 bits.
     fn walk(&mut self, level: u32, position: u64) -> Result<[u8; 32], PartialTreeError> {
         let flags = self.tree.flags.get(self.flags_used / 8).ok_or(PartialTreeError::MissingFlags)?;
@@ -154,9 +170,12 @@ impl Walker<'_> {
         }
         let left = self.walk(level - 1, position * 2)?;
         if position * 2 + 1 >= width(self.tree.total_transactions, level - 1) {
-            return Ok(hash_pair(&left, &left));
+            return Ok(if self.is_hashing { hash_pair(&left, &left) } else { left });
         }
         let right = self.walk(level - 1, position * 2 + 1)?;
+        if !self.is_hashing {
+            return Ok(left);
+        }
         if left == right {
             return Err(PartialTreeError::EqualSiblings { level: level - 1 });
         }

@@ -382,6 +382,16 @@ fn decode(bytes: &SharedBytes, frame: &RawFrame) -> Result<Message, ProtocolErro
 fn check(message: &Message, is_wanted: impl Fn(&crate::wire::BlockHash) -> bool) -> Result<(), ProtocolError> {
     match message {
         Message::Headers(headers) if !follow_each_other(headers) => Err(ProtocolError::DisconnectedHeaders),
+        Message::HdrsEn(items) => {
+            let headers: Vec<BlockHeader> = items.iter().map(|item| item.header).collect();
+            if !follow_each_other(&headers) {
+                return Err(ProtocolError::DisconnectedHeaders);
+            }
+            // A pruned block comes without its coinbase.
+            let proven = items.iter().filter(|item| item.coinbase.is_some());
+            proven.into_iter().try_for_each(|item| item.verify().map_err(ProtocolError::BadProof))
+        }
+        Message::MerkleBlock(block) => block.matches().map(drop).map_err(ProtocolError::BadPartialTree),
         Message::Block(block) if is_wanted(&block.hash()) && block.check_merkle_root().is_err() => {
             Err(ProtocolError::BadMerkleRoot)
         }

@@ -3,7 +3,9 @@
 //! One pure state machine: time and randomness are passed in, and what is to be done comes out as [`Action`]s. The
 //! `driver` holds it behind one lock.
 
+mod answer;
 mod broadcast;
+mod gathering;
 mod outstanding;
 mod pool;
 mod random;

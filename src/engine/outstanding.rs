@@ -8,8 +8,10 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use super::Now;
+use super::gathering::{Gathered, Gathering};
 use super::request::RequestId;
-use crate::message::{BlockHeader, GetHeaders, Message};
+use crate::message::{BlockHeader, Inventory, InventoryKind, MerkleBlock, Message, Transaction};
+use crate::request::Question;
 use crate::wire::{BlockHash, Command, Txid};
 
 /// What one connected peer was asked, by what its answers will hold.
@@ -18,10 +20,15 @@ use crate::wire::{BlockHash, Command, Txid};
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
     transactions: HashMap<Txid, VecDeque<Asked>>,
-    blocks: HashMap<BlockHash, VecDeque<Asked>>,
+    datarefs: HashMap<Txid, VecDeque<Asked>>,
+    blocks: HashMap<BlockHash, VecDeque<(BlockForm, Asked)>>,
+    /// Filtered blocks whose transactions are coming.
+    gatherings: Vec<Gathering>,
     pings: HashMap<u64, (RequestId, Instant)>,
-    headers: Option<HeadersInFlight>,
+    /// At most one of each kind: two overlapping replies could not be told apart.
+    walks: HashMap<Walk, InFlight>,
     addresses: BTreeSet<RequestId>,
+    mempool: BTreeSet<RequestId>,
     /// The requests that have not ended, and how many answers each is owed.
     live: HashMap<RequestId, usize>,
     /// Always how many transactions, blocks and pings are owed to requests that have ended.
@@ -36,21 +43,79 @@ struct Asked {
     order: u64,
 }
 
-/// Two overlapping replies to `getheaders` could not be told apart, so one is in flight at a time.
+/// How a block was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BlockForm {
+    Whole,
+    Filtered,
+    Compact,
+    /// So many of its transactions.
+    Transactions(usize),
+}
+
+/// In what form a block came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BlockReply {
+    Whole,
+    Filtered,
+    Compact,
+    Transactions,
+}
+
+impl BlockForm {
+    /// A whole block answers for its parts, too (trap 14 of the wire specification).
+    fn is_met_by(self, reply: BlockReply) -> bool {
+        match self {
+            Self::Whole => reply == BlockReply::Whole,
+            Self::Filtered => reply == BlockReply::Filtered,
+            Self::Compact => matches!(reply, BlockReply::Compact | BlockReply::Whole),
+            Self::Transactions(_) => matches!(reply, BlockReply::Transactions | BlockReply::Whole),
+        }
+    }
+}
+
+/// The questions that walk along the chain from a locator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Walk {
+    Headers,
+    EnrichedHeaders,
+    BlockHashes,
+}
+
+impl Walk {
+    /// The walk that a question makes, from where, and where it stops.
+    pub(super) fn of(question: &Question) -> Option<(Self, &[BlockHash], BlockHash)> {
+        match question {
+            Question::Headers(request) => Some((Self::Headers, &request.locator, request.stop)),
+            Question::EnrichedHeaders(request) => Some((Self::EnrichedHeaders, &request.locator, request.stop)),
+            Question::BlockHashes(request) => Some((Self::BlockHashes, &request.locator, request.stop)),
+            _ => None,
+        }
+    }
+}
+
+/// A question that walks along the chain and was not answered yet.
 #[derive(Debug)]
-struct HeadersInFlight {
+struct InFlight {
     request: RequestId,
-    question: GetHeaders,
+    locator: Vec<BlockHash>,
+    stop: BlockHash,
     since: Instant,
 }
 
-impl HeadersInFlight {
-    fn is_answered_by(&self, headers: &[BlockHeader]) -> bool {
-        match headers.first() {
+impl InFlight {
+    /// Whether headers that begin with this one can be the answer.
+    fn is_answered_by(&self, first: Option<&BlockHeader>) -> bool {
+        match first {
             None => true,
-            Some(first) if self.question.locator.is_empty() => first.hash() == self.question.stop,
-            Some(first) => self.question.locator.contains(&first.previous),
+            Some(first) if self.locator.is_empty() => first.hash() == self.stop,
+            Some(first) => self.locator.contains(&first.previous),
         }
+    }
+
+    /// Whether these can be the blocks after the locator. Hashes alone do not say where they belong.
+    fn is_answered_by_hashes(&self, hashes: &[BlockHash]) -> bool {
+        !hashes.is_empty() && !hashes.iter().any(|hash| self.locator.contains(hash))
     }
 }
 
@@ -69,7 +134,7 @@ impl Outstanding {
 
     /// Whether a block was asked for, also by a request that has ended.
     pub(super) fn wants_block(&self, hash: &BlockHash) -> bool {
-        self.blocks.contains_key(hash)
+        self.blocks.get(hash).is_some_and(|asked| asked.iter().any(|(form, _)| form.is_met_by(BlockReply::Whole)))
     }
 
     /// Whether a request that has not ended is owed an answer.
@@ -77,16 +142,16 @@ impl Outstanding {
         self.live.contains_key(&request)
     }
 
-    #[cfg(test)]
-    pub(super) fn has_headers_in_flight(&self) -> bool {
-        self.headers.is_some()
+    /// Whether a walk is in flight.
+    pub(super) fn is_walking(&self, walk: Walk) -> bool {
+        self.walks.contains_key(&walk)
     }
 
     /// Whether something that comes under this command is outstanding.
     pub(super) fn awaits(&self, command: Command) -> bool {
         match command {
             Command::TX | Command::NOTFOUND => !self.transactions.is_empty(),
-            Command::HEADERS => self.headers.is_some(),
+            Command::HEADERS => self.walks.contains_key(&Walk::Headers),
             Command::PONG => !self.pings.is_empty(),
             _ => false,
         }
@@ -96,28 +161,69 @@ impl Outstanding {
     pub(super) fn expects(&self, message: &Message) -> bool {
         match message {
             Message::Tx(tx) => self.transactions.contains_key(&tx.txid()),
-            Message::Headers(headers) => self.headers.as_ref().is_some_and(|h| h.is_answered_by(headers)),
+            Message::Headers(headers) => {
+                self.walks.get(&Walk::Headers).is_some_and(|walk| walk.is_answered_by(headers.first()))
+            }
             Message::NotFound(items) => {
                 // One that is named twice might be owed once.
                 let mut seen = HashSet::new();
                 let mut expects = |txid: Txid| self.transactions.contains_key(&txid) && seen.insert(txid);
-                items.iter().all(|item| item.txid().is_some_and(&mut expects))
+                let is_transaction = |item: &Inventory| item.kind == InventoryKind::Transaction;
+                items.iter().all(|item| is_transaction(item) && item.txid().is_some_and(&mut expects))
             }
             Message::Pong { nonce } => self.pings.contains_key(nonce),
             _ => false,
         }
     }
 
-    pub(super) fn may_take_headers(&self, now: Now) -> bool {
-        self.headers.is_none() || self.gives_up_headers_at().is_some_and(|at| now.instant >= at)
+    pub(super) fn may_walk(&self, walk: Walk, now: Now) -> bool {
+        !self.walks.contains_key(&walk) || self.gives_up_walk_at(walk).is_some_and(|at| now.instant >= at)
     }
 
     /// When a reply that nobody waits for any more need not be reckoned with.
-    pub(super) fn gives_up_headers_at(&self) -> Option<Instant> {
-        let in_flight = self.headers.as_ref()?;
+    pub(super) fn gives_up_walk_at(&self, walk: Walk) -> Option<Instant> {
+        let in_flight = self.walks.get(&walk)?;
         let has_ended = !self.live.contains_key(&in_flight.request);
         // A node in initial block download never answers; it is asked again after a while.
-        has_ended.then(|| in_flight.since + HEADERS_PATIENCE)
+        has_ended.then(|| in_flight.since + WALK_PATIENCE)
+    }
+
+    /// Notes that a request was asked; `nonce` is that of a ping.
+    pub(super) fn ask(&mut self, question: &Question, request: RequestId, nonce: u64, now: Now) {
+        if let Some((walk, locator, stop)) = Walk::of(question) {
+            self.note_asked(request);
+            let in_flight = InFlight { request, locator: locator.to_vec(), stop, since: now.instant };
+            self.walks.insert(walk, in_flight);
+            return;
+        }
+        match question {
+            Question::Block(hash) => self.ask_block(*hash, BlockForm::Whole, request),
+            Question::FilteredBlock(hash) => self.ask_block(*hash, BlockForm::Filtered, request),
+            Question::CompactBlock(hash) => self.ask_block(*hash, BlockForm::Compact, request),
+            Question::BlockTransactions(wanted) => {
+                self.ask_block(wanted.block_hash, BlockForm::Transactions(wanted.indexes().len()), request);
+            }
+            Question::Transaction(txid) => self.ask_transaction(*txid, request),
+            // Each of them is noted as it is put into the message.
+            Question::Transactions(_) => {}
+            Question::DataRefTransaction(txid) => {
+                let asked = self.note_asked(request);
+                self.datarefs.entry(*txid).or_default().push_back(asked);
+            }
+            Question::Ping => {
+                self.note_asked(request);
+                self.pings.insert(nonce, (request, now.instant));
+            }
+            Question::Addresses => {
+                self.note_asked(request);
+                self.addresses.insert(request);
+            }
+            Question::Mempool { .. } => {
+                self.note_asked(request);
+                self.mempool.insert(request);
+            }
+            Question::Headers(_) | Question::EnrichedHeaders(_) | Question::BlockHashes(_) => {}
+        }
     }
 
     pub(super) fn ask_transaction(&mut self, txid: Txid, request: RequestId) {
@@ -125,24 +231,9 @@ impl Outstanding {
         self.transactions.entry(txid).or_default().push_back(asked);
     }
 
-    pub(super) fn ask_block(&mut self, hash: BlockHash, request: RequestId) {
+    fn ask_block(&mut self, hash: BlockHash, form: BlockForm, request: RequestId) {
         let asked = self.note_asked(request);
-        self.blocks.entry(hash).or_default().push_back(asked);
-    }
-
-    pub(super) fn ask_ping(&mut self, nonce: u64, request: RequestId, now: Now) {
-        self.note_asked(request);
-        self.pings.insert(nonce, (request, now.instant));
-    }
-
-    pub(super) fn ask_headers(&mut self, question: GetHeaders, request: RequestId, now: Now) {
-        self.note_asked(request);
-        self.headers = Some(HeadersInFlight { request, question, since: now.instant });
-    }
-
-    pub(super) fn ask_addresses(&mut self, request: RequestId) {
-        self.note_asked(request);
-        self.addresses.insert(request);
+        self.blocks.entry(hash).or_default().push_back((form, asked));
     }
 
     fn note_asked(&mut self, request: RequestId) -> Asked {
@@ -163,14 +254,79 @@ impl Outstanding {
 
     /// Takes the entry of the transaction asked first.
     pub(super) fn take_first_transaction(&mut self) -> Option<Option<RequestId>> {
-        let first = self.transactions.iter().min_by_key(|(_, asked)| asked.front().map(|asked| asked.order));
-        let txid = *first?.0;
+        let txid = first_asked(&self.transactions)?;
         self.take_transaction(&txid)
     }
 
-    pub(super) fn take_block(&mut self, hash: &BlockHash) -> Option<Option<RequestId>> {
-        let asked = take_oldest(&mut self.blocks, hash)?;
+    /// Takes the entry of the transaction asked first with its proof.
+    pub(super) fn take_first_dataref(&mut self) -> Option<Option<RequestId>> {
+        let txid = first_asked(&self.datarefs)?;
+        self.take_dataref(&txid)
+    }
+
+    pub(super) fn take_dataref(&mut self, txid: &Txid) -> Option<Option<RequestId>> {
+        let asked = take_oldest(&mut self.datarefs, txid)?;
         Some(self.note_answered(asked.request))
+    }
+
+    /// Takes the oldest entry for a block that this reply meets, with the form in which it was asked for.
+    pub(super) fn take_block(
+        &mut self,
+        hash: &BlockHash,
+        reply: BlockReply,
+    ) -> Option<(BlockForm, Option<RequestId>)> {
+        let (form, asked) = self.take_block_entry(hash, reply)?;
+        Some((form, self.note_answered(asked.request)))
+    }
+
+    fn take_block_entry(&mut self, hash: &BlockHash, reply: BlockReply) -> Option<(BlockForm, Asked)> {
+        let entries = self.blocks.get_mut(hash)?;
+        let at = entries.iter().position(|(form, _)| form.is_met_by(reply))?;
+        let entry = entries.remove(at);
+        if entries.is_empty() {
+            self.blocks.remove(hash);
+        }
+        entry
+    }
+
+    /// Takes a filtered block that was asked for; gives it back if it was not. Its matching transactions follow.
+    pub(super) fn take_filtered(
+        &mut self,
+        block: Box<MerkleBlock>,
+        txids: Vec<Txid>,
+    ) -> Result<Option<Gathered>, Box<MerkleBlock>> {
+        let Some((_, asked)) = self.take_block_entry(&block.header.hash(), BlockReply::Filtered) else {
+            return Err(block);
+        };
+        self.gatherings.push(Gathering::new(asked.request, *block, txids));
+        Ok(self.take_complete(self.gatherings.len() - 1))
+    }
+
+    /// Takes a transaction that belongs to a filtered block; gives it back if it belongs to none.
+    pub(super) fn gather(&mut self, transaction: Transaction) -> Result<Option<Gathered>, Transaction> {
+        if self.gatherings.is_empty() {
+            return Err(transaction);
+        }
+        let txid = transaction.txid();
+        let Some(at) = self.gatherings.iter().position(|gathering| gathering.awaits(&txid)) else {
+            return Err(transaction);
+        };
+        let gathering = &mut self.gatherings[at];
+        let (request, len) = (gathering.request, transaction.raw().len());
+        let is_live = self.live.contains_key(&request);
+        gathering.add(transaction, is_live);
+        let more = is_live.then_some(Gathered::More { request, len });
+        Ok(self.take_complete(at).or(more))
+    }
+
+    /// Takes the filtered block whose last transaction has come, if a request still waits for it.
+    fn take_complete(&mut self, at: usize) -> Option<Gathered> {
+        if !self.gatherings[at].is_complete() {
+            return None;
+        }
+        let gathering = self.gatherings.remove(at);
+        let request = self.note_answered(gathering.request)?;
+        Some(Gathered::Complete { request, block: gathering.into_block() })
     }
 
     pub(super) fn take_ping(&mut self, nonce: u64) -> Option<(Option<RequestId>, Instant)> {
@@ -178,9 +334,33 @@ impl Outstanding {
         Some((self.note_answered(request), sent_at))
     }
 
-    pub(super) fn take_headers(&mut self, headers: &[BlockHeader]) -> Option<Option<RequestId>> {
-        let in_flight = self.headers.take_if(|in_flight| in_flight.is_answered_by(headers))?;
+    /// Takes the walk in flight if headers that begin with this one can be its answer.
+    pub(super) fn take_headers(&mut self, walk: Walk, first: Option<&BlockHeader>) -> Option<Option<RequestId>> {
+        self.take_walk(walk, |in_flight| in_flight.is_answered_by(first))
+    }
+
+    /// Takes the request for block hashes if these can be its answer.
+    pub(super) fn take_block_hashes(&mut self, hashes: &[BlockHash]) -> Option<Option<RequestId>> {
+        self.take_walk(Walk::BlockHashes, |in_flight| in_flight.is_answered_by_hashes(hashes))
+    }
+
+    fn take_walk(&mut self, walk: Walk, is_answer: impl Fn(&InFlight) -> bool) -> Option<Option<RequestId>> {
+        if !self.walks.get(&walk).is_some_and(is_answer) {
+            return None;
+        }
+        let in_flight = self.walks.remove(&walk)?;
         Some(self.live.remove(&in_flight.request).map(|_| in_flight.request))
+    }
+
+    /// Takes the walk in flight whose answer is too large to be read.
+    pub(super) fn take_unread_walk(&mut self, walk: Walk) -> Option<Option<RequestId>> {
+        self.take_walk(walk, |_| true)
+    }
+
+    /// Requests that gather announcements.
+    pub(super) fn mempool_requests(&self) -> impl Iterator<Item = RequestId> + use<> {
+        // There is hardly ever one.
+        self.mempool.iter().copied().collect::<Vec<_>>().into_iter()
     }
 
     pub(super) fn take_addresses(&mut self) -> BTreeSet<RequestId> {
@@ -206,9 +386,12 @@ impl Outstanding {
     /// Notes that a request has ended; its late answers will be taken without being told to anybody.
     pub(super) fn end(&mut self, request: RequestId) {
         let Some(owed) = self.live.remove(&request) else { return };
-        let is_headers = self.headers.as_ref().is_some_and(|in_flight| in_flight.request == request);
-        if is_headers || self.addresses.remove(&request) {
+        let walks = self.walks.values().any(|in_flight| in_flight.request == request);
+        if walks || self.addresses.remove(&request) || self.mempool.remove(&request) {
             return;
+        }
+        for gathering in self.gatherings.iter_mut().filter(|gathering| gathering.request == request) {
+            gathering.forget_found();
         }
         self.ended += owed;
         if self.ended > MAX_ENDED {
@@ -219,7 +402,12 @@ impl Outstanding {
                 !requests.is_empty()
             };
             self.transactions.retain(|_, requests| keep_live(requests));
-            self.blocks.retain(|_, requests| keep_live(requests));
+            self.datarefs.retain(|_, requests| keep_live(requests));
+            self.blocks.retain(|_, entries| {
+                entries.retain(|(_, asked)| live.contains_key(&asked.request));
+                !entries.is_empty()
+            });
+            self.gatherings.retain(|gathering| live.contains_key(&gathering.request));
             self.pings.retain(|_, (request, _)| live.contains_key(request));
             self.ended = 0;
         }
@@ -229,24 +417,35 @@ impl Outstanding {
 #[cfg(test)]
 impl Outstanding {
     pub(super) fn check(&self) {
-        let queues = || self.transactions.values().chain(self.blocks.values());
+        let queues = || self.transactions.values().chain(self.datarefs.values());
         assert!(queues().all(|requests| !requests.is_empty()));
+        assert!(self.blocks.values().all(|entries| !entries.is_empty()));
+        assert!(!self.gatherings.iter().any(Gathering::is_complete));
         let (mut owed, mut ended) = (HashMap::new(), 0);
-        for id in queues().flatten().map(|asked| asked.request).chain(self.pings.values().map(|ping| ping.0)) {
+        let transactions = queues().flatten().map(|asked| asked.request);
+        let blocks = self.blocks.values().flatten().map(|(_, asked)| asked.request);
+        let gatherings = self.gatherings.iter().map(|gathering| gathering.request);
+        let pings = self.pings.values().map(|ping| ping.0);
+        for id in transactions.chain(blocks).chain(gatherings).chain(pings) {
             if self.live.contains_key(&id) {
                 *owed.entry(id).or_default() += 1;
             } else {
                 ended += 1;
             }
         }
-        let headers = self.headers.iter().map(|in_flight| in_flight.request);
-        for id in headers.filter(|id| self.live.contains_key(id)).chain(self.addresses.iter().copied()) {
+        let walks = self.walks.values().map(|in_flight| in_flight.request);
+        let sets = self.addresses.iter().chain(&self.mempool).copied();
+        for id in walks.filter(|id| self.live.contains_key(id)).chain(sets) {
             *owed.entry(id).or_default() += 1;
         }
         assert_eq!(self.live, owed);
         assert_eq!(self.ended, ended);
         assert!(ended <= MAX_ENDED);
     }
+}
+
+fn first_asked(asked: &HashMap<Txid, VecDeque<Asked>>) -> Option<Txid> {
+    asked.iter().min_by_key(|(_, asked)| asked.front().map(|asked| asked.order)).map(|(txid, _)| *txid)
 }
 
 fn take_oldest<K: Hash + Eq>(map: &mut HashMap<K, VecDeque<Asked>>, key: &K) -> Option<Asked> {
@@ -258,7 +457,7 @@ fn take_oldest<K: Hash + Eq>(map: &mut HashMap<K, VecDeque<Asked>>, key: &K) -> 
     taken
 }
 
-/// How long a peer that did not answer a `getheaders` is left alone.
-const HEADERS_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a peer that did not answer a `getheaders`, or the like, is left alone.
+const WALK_PATIENCE: Duration = Duration::from_secs(30);
 /// Ended requests remembered for each peer.
 const MAX_ENDED: usize = 10_000;

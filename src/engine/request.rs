@@ -9,10 +9,11 @@ use std::hash::Hash;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
+use super::outstanding::Walk;
 use super::pool::Session;
 use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
 use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
-use crate::message::{Block, BlockHeader, Inventory, Message, TimestampedAddress, Transaction};
+use crate::message::{Inventory, InventoryKind, Message, Transaction};
 use crate::peer::{ConnectionId, PeerId};
 use crate::proto::ProtocolError;
 use crate::request::{Answer, Question, RequestOptions, TransactionNotFound};
@@ -25,7 +26,7 @@ pub(crate) struct RequestId(u64);
 /// A request that has not ended.
 #[derive(Debug)]
 pub(super) struct OpenRequest {
-    question: Question,
+    pub(super) question: Question,
     /// The only peer that may be asked.
     only: Option<PeerId>,
     attempts_left: usize,
@@ -38,12 +39,15 @@ pub(super) struct OpenRequest {
     attempt_deadline: Option<Instant>,
     timer: Option<Instant>,
     /// Whoever was asked and may still answer; the last one is the current one.
-    asked: Vec<(PeerId, ConnectionId)>,
+    pub(super) asked: Vec<(PeerId, ConnectionId)>,
     /// Whoever was asked, so as not to ask twice.
     tried: HashSet<ConnectionId>,
     failures: Vec<Attempt>,
     /// Of a request for many transactions: what came.
-    found: HashMap<Txid, Transaction>,
+    pub(super) found: HashMap<Txid, Transaction>,
+    /// Of a request for the pool: what was announced.
+    pub(super) heard: Vec<Txid>,
+    /// What it is charged, with what came for it so far.
     cost: usize,
 }
 
@@ -82,6 +86,11 @@ impl Engine {
             Question::Addresses => self.config.getaddr_timeout,
             _ => self.config.request_timeout,
         };
+        // Another peer would end its connection, too.
+        let attempts = match question {
+            Question::Mempool { .. } => 1,
+            _ => self.config.request_attempts,
+        };
         let id = RequestId(self.next_id());
         self.requests_cost += cost;
         self.requests.insert(
@@ -89,7 +98,7 @@ impl Engine {
             OpenRequest {
                 question,
                 only: options.peer,
-                attempts_left: options.attempts.unwrap_or(self.config.request_attempts).max(1),
+                attempts_left: options.attempts.unwrap_or(attempts).max(1),
                 timeout: options.timeout.unwrap_or(configured),
                 since: now.instant,
                 deadline: None,
@@ -99,6 +108,7 @@ impl Engine {
                 tried: HashSet::new(),
                 failures: Vec::new(),
                 found: HashMap::new(),
+                heard: Vec::new(),
                 cost,
             },
         );
@@ -143,9 +153,9 @@ impl Engine {
     }
 
     /// Asks the next best peer, or waits for one, or ends the request.
-    fn ask(&mut self, now: Now, id: RequestId) {
+    pub(super) fn ask(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
-        let is_headers = matches!(request.question, Question::Headers(_));
+        let walk = Walk::of(&request.question).map(|(walk, ..)| walk);
         let mut candidates = 0_u32;
         let next = if request.attempts_left == 0 {
             None
@@ -158,7 +168,7 @@ impl Engine {
             candidates = self.candidates(untried);
             with_addresses.or_else(|| {
                 self.best_peer(|peer, session| {
-                    untried(peer, session) && (!is_headers || session.outstanding.may_take_headers(now))
+                    untried(peer, session) && walk.is_none_or(|walk| session.outstanding.may_walk(walk, now))
                 })
             })
         };
@@ -191,42 +201,41 @@ impl Engine {
         let share = deadline.saturating_duration_since(now.instant) / (others + 1);
         request.attempt_deadline = (others > 0).then(|| now.instant + share);
         let outstanding = &mut session.outstanding;
+        outstanding.ask(&request.question, id, nonce, now);
+        let block = |kind, hash: &BlockHash| Message::GetData(vec![Inventory { kind, hash: *hash.as_wire() }]);
         let message = match &request.question {
-            Question::Transaction(txid) => {
-                outstanding.ask_transaction(*txid, id);
-                Some(Message::GetData(vec![Inventory::transaction(*txid)]))
-            }
+            Question::Transaction(txid) => Message::GetData(vec![Inventory::transaction(*txid)]),
             Question::Transactions(txids) => {
                 let missing = txids.iter().copied().filter(|txid| !request.found.contains_key(txid));
                 let ask = |txid| {
                     outstanding.ask_transaction(txid, id);
                     Inventory::transaction(txid)
                 };
-                Some(Message::GetData(missing.map(ask).collect()))
+                Message::GetData(missing.map(ask).collect())
             }
-            Question::Block(hash) => {
-                outstanding.ask_block(*hash, id);
-                Some(Message::GetData(vec![Inventory::block(*hash)]))
+            Question::DataRefTransaction(txid) => {
+                let kind = InventoryKind::DataRefTransaction;
+                Message::GetData(vec![Inventory { kind, hash: *txid.as_wire() }])
             }
-            Question::Headers(question) => {
-                outstanding.ask_headers(question.clone(), id, now);
-                Some(Message::GetHeaders(question.clone()))
-            }
-            Question::Addresses => {
-                outstanding.ask_addresses(id);
-                // A node answers the first one only (trap of section 2.14).
-                (!std::mem::replace(&mut session.asked_addresses, true)).then_some(Message::GetAddr)
-            }
-            Question::Ping => {
-                outstanding.ask_ping(nonce, id, now);
-                Some(Message::Ping { nonce })
-            }
+            Question::Block(hash) => block(InventoryKind::Block, hash),
+            Question::FilteredBlock(hash) => block(InventoryKind::FilteredBlock, hash),
+            Question::CompactBlock(hash) => block(InventoryKind::CompactBlock, hash),
+            Question::BlockTransactions(wanted) => Message::GetBlockTxn(wanted.clone()),
+            Question::Headers(question) => Message::GetHeaders(question.clone()),
+            Question::EnrichedHeaders(question) => Message::GetHdrsEn(question.clone()),
+            Question::BlockHashes(question) => Message::GetBlocks(question.clone()),
+            Question::Mempool { age_seconds, .. } => Message::Mempool { age_seconds: *age_seconds },
+            Question::Addresses => Message::GetAddr,
+            Question::Ping => Message::Ping { nonce },
         };
+        // A node answers the first `getaddr` only (trap of section 2.14).
+        let is_first = !matches!(request.question, Question::Addresses)
+            || !std::mem::replace(&mut session.asked_addresses, true);
         let known_addresses = match request.question {
             Question::Addresses if !session.addresses.is_empty() => Some(session.addresses.clone()),
             _ => None,
         };
-        self.actions.extend(message.map(|message| Action::Send { connection, message }));
+        self.actions.extend(is_first.then_some(Action::Send { connection, message }));
         match known_addresses {
             Some(addresses) => self.complete(now, id, Some(peer), Ok(Answer::Addresses(addresses))),
             None => self.set_request_timer(id),
@@ -272,7 +281,7 @@ impl Engine {
 
     /// Lets a request wait for a peer to connect or to be free.
     fn wait(&mut self, id: RequestId) {
-        let at = self.requests.get(&id).and_then(|request| self.headers_free_at(request));
+        let at = self.requests.get(&id).and_then(|request| self.walk_free_at(request));
         self.waiting.insert(id);
         if let Some(request) = self.requests.get_mut(&id) {
             request.attempt_deadline = at;
@@ -280,13 +289,13 @@ impl Engine {
         self.set_request_timer(id);
     }
 
-    /// When the first peer is given up that keeps a request for headers waiting.
-    fn headers_free_at(&self, request: &OpenRequest) -> Option<Instant> {
-        let Question::Headers(_) = request.question else { return None };
+    /// When the first peer is given up that keeps a request that walks along the chain waiting.
+    fn walk_free_at(&self, request: &OpenRequest) -> Option<Instant> {
+        let (walk, ..) = Walk::of(&request.question)?;
         let sessions = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.session()?)));
         sessions
             .filter(|&(id, session)| !session.paused && request.may_ask(id, session))
-            .filter_map(|(_, session)| session.outstanding.gives_up_headers_at())
+            .filter_map(|(_, session)| session.outstanding.gives_up_walk_at(walk))
             .min()
     }
 
@@ -316,6 +325,15 @@ impl Engine {
     pub(super) fn request_due(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.timer = None;
+        if !request.heard.is_empty() {
+            let is_due = |at: Option<Instant>| at.is_some_and(|at| now.instant >= at);
+            if is_due(request.deadline) || is_due(request.attempt_deadline) {
+                self.complete_mempool(now, id);
+            } else {
+                self.set_request_timer(id);
+            }
+            return;
+        }
         if request.deadline.is_some_and(|deadline| now.instant >= deadline) {
             if request.asked.is_empty() && request.failures.is_empty() {
                 self.complete(now, id, None, Err(RequestError::NoPeers));
@@ -341,7 +359,7 @@ impl Engine {
     }
 
     /// Keeps what a peer failed to do; of each peer the last failure.
-    fn note_failure(&mut self, id: RequestId, peer: PeerId, failure: AttemptFailure) {
+    pub(super) fn note_failure(&mut self, id: RequestId, peer: PeerId, failure: AttemptFailure) {
         let Some(address) = self.peers.get(&peer).map(|peer| peer.address.clone()) else { return };
         let Some(request) = self.requests.get_mut(&id) else { return };
         match request.failures.iter_mut().find(|attempt| attempt.peer == peer) {
@@ -377,8 +395,9 @@ impl Engine {
             let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
             request.asked.retain(|&(asked, _)| asked != peer);
             if was_current {
-                if failure == AttemptFailure::Disconnected && !had_failed {
-                    // A loss says nothing about the question.
+                let is_answer = matches!(request.question, Question::Mempool { .. });
+                if failure == AttemptFailure::Disconnected && !had_failed && !is_answer {
+                    // A loss says nothing about the question, but for one that nodes punish with it.
                     request.attempts_left += 1;
                 }
                 self.ask(now, id);
@@ -409,14 +428,15 @@ impl Engine {
         }
     }
 
-    /// Asks for whoever waits for headers, until every peer is asked for some.
-    fn ask_waiting_for_headers(&mut self, now: Now) {
-        let is_free = |session: &Session| !session.paused && session.outstanding.may_take_headers(now);
+    /// Asks for whoever waits to walk along the chain, until every peer is asked.
+    pub(super) fn ask_waiting_for(&mut self, now: Now, walk: Walk) {
+        let is_free = |session: &Session| !session.paused && session.outstanding.may_walk(walk, now);
         let mut next = self.waiting.first().copied();
         while let Some(id) = next
             && self.peers.values().any(|peer| peer.session().is_some_and(is_free))
         {
-            if self.requests.get(&id).is_some_and(|request| matches!(request.question, Question::Headers(_))) {
+            let question = self.requests.get(&id).map(|request| &request.question);
+            if question.and_then(Walk::of).is_some_and(|(other, ..)| other == walk) {
                 self.ask(now, id);
             }
             next = self.waiting.range((Bound::Excluded(id), Bound::Unbounded)).next().copied();
@@ -445,6 +465,28 @@ impl Engine {
         }
     }
 
+    /// When a request gives its peer up, or takes its answer for complete.
+    pub(super) fn set_attempt_deadline(&mut self, id: RequestId, at: Instant) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.attempt_deadline = Some(at);
+        }
+        self.set_request_timer(id);
+    }
+
+    /// Charges a request for what came for it and is kept; one that would go over the limit ends.
+    pub(super) fn charge_found(&mut self, now: Now, id: RequestId, len: usize) -> bool {
+        let Some(request) = self.requests.get_mut(&id) else { return false };
+        let limit = self.config.requests_limit;
+        let length = (request.cost + len) as u64;
+        if self.requests_cost + len > limit {
+            self.complete(now, id, None, Err(RequestError::TooLarge { length, limit: limit as u64 }));
+            return false;
+        }
+        request.cost += len;
+        self.requests_cost += len;
+        true
+    }
+
     fn set_request_timer(&mut self, id: RequestId) {
         if let Some(request) = self.requests.get_mut(&id) {
             let at = [request.deadline, request.attempt_deadline].into_iter().flatten().min();
@@ -453,17 +495,23 @@ impl Engine {
     }
 
     /// Ends a request, once.
-    fn complete(&mut self, now: Now, id: RequestId, peer: Option<PeerId>, result: Result<Answer, RequestError>) {
+    pub(super) fn complete(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        peer: Option<PeerId>,
+        result: Result<Answer, RequestError>,
+    ) {
         let Some(mut request) = self.requests.remove(&id) else { return };
         self.requests_cost -= request.cost;
         self.waiting.remove(&id);
         Self::set_timer(&mut self.timers, &mut request.timer, Timer::Request(id), None);
-        let is_headers = matches!(request.question, Question::Headers(_));
-        let mut leaves_headers = false;
+        let walk = Walk::of(&request.question).map(|(walk, ..)| walk);
+        let mut leaves_walk = false;
         for &(asked, connection) in &request.asked {
             if let Some(session) = self.session_mut(asked, connection) {
                 session.outstanding.end(id);
-                leaves_headers |= session.outstanding.gives_up_headers_at().is_some();
+                leaves_walk |= walk.is_some_and(|walk| session.outstanding.gives_up_walk_at(walk).is_some());
             }
         }
         if let Some(peer) = peer {
@@ -478,185 +526,10 @@ impl Engine {
                 took: now.instant.saturating_duration_since(request.since),
             },
         });
-        if leaves_headers && is_headers {
+        if leaves_walk {
             // Whoever waits for the same peer learns how long.
             self.ask_waiting(now);
         }
-    }
-
-    /// Whether a block was asked of this peer, also by a request that has ended.
-    pub(crate) fn wants_block(&self, peer: PeerId, hash: &BlockHash) -> bool {
-        let session = self.peers.get(&peer).and_then(|peer| peer.session());
-        session.is_some_and(|session| session.outstanding.wants_block(hash))
-    }
-
-    /// Takes a transaction somebody asked for; gives it back if nobody did.
-    pub(super) fn answer_transaction(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        connection: ConnectionId,
-        transaction: Transaction,
-    ) -> Option<Transaction> {
-        let txid = transaction.txid();
-        let taken = self.session_mut(peer, connection).and_then(|s| s.outstanding.take_transaction(&txid));
-        match taken {
-            None => Some(transaction),
-            Some(None) => None,
-            Some(Some(id)) => {
-                self.transaction_found(now, id, peer, connection, transaction);
-                None
-            }
-        }
-    }
-
-    fn transaction_found(
-        &mut self,
-        now: Now,
-        id: RequestId,
-        peer: PeerId,
-        connection: ConnectionId,
-        transaction: Transaction,
-    ) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        let txids = match &request.question {
-            Question::Transactions(txids) => txids,
-            _ => return self.complete(now, id, Some(peer), Ok(Answer::Transaction(transaction))),
-        };
-        request.found.insert(transaction.txid(), transaction);
-        if request.found.len() == txids.len() {
-            // In the order asked.
-            let results = txids.iter().filter_map(|txid| request.found.remove(txid)).map(Ok).collect();
-            self.complete(now, id, Some(peer), Ok(Answer::Transactions(results)));
-        } else {
-            self.not_found(now, id, peer, connection);
-        }
-    }
-
-    /// Something is missing: once the peer has answered for everything it was asked, it is another's turn.
-    fn not_found(&mut self, now: Now, id: RequestId, peer: PeerId, connection: ConnectionId) {
-        if self.session_mut(peer, connection).is_some_and(|session| session.outstanding.owes(id)) {
-            return;
-        }
-        self.note_failure(id, peer, AttemptFailure::NotFound);
-        self.note_answer(peer, true);
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
-        request.asked.retain(|&(asked, _)| asked != peer);
-        if was_current || request.asked.is_empty() {
-            self.ask(now, id);
-        }
-    }
-
-    /// Takes what a peer said it does not have; gives back the items nobody asked for.
-    pub(super) fn answer_not_found(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        connection: ConnectionId,
-        items: Vec<Inventory>,
-    ) -> Vec<Inventory> {
-        let mut unclaimed = Vec::new();
-        for item in items {
-            let taken = item.txid().and_then(|txid| {
-                let session = self.session_mut(peer, connection)?;
-                session.outstanding.take_transaction(&txid)
-            });
-            match taken {
-                None => unclaimed.push(item),
-                Some(None) => {}
-                Some(Some(id)) => self.not_found(now, id, peer, connection),
-            }
-        }
-        unclaimed
-    }
-
-    /// Takes a block somebody asked for; gives it back if nobody did.
-    pub(super) fn answer_block(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        connection: ConnectionId,
-        block: Block,
-    ) -> Option<Block> {
-        match self.session_mut(peer, connection).and_then(|s| s.outstanding.take_block(&block.hash())) {
-            None => Some(block),
-            Some(None) => None,
-            Some(Some(id)) => {
-                self.complete(now, id, Some(peer), Ok(Answer::Block(block)));
-                None
-            }
-        }
-    }
-
-    /// Takes headers that answer the request in flight; gives them back if they do not.
-    pub(super) fn answer_headers(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        connection: ConnectionId,
-        headers: Vec<BlockHeader>,
-    ) -> Option<Vec<BlockHeader>> {
-        let Some(session) = self.session_mut(peer, connection) else { return Some(headers) };
-        let Some(request) = session.outstanding.take_headers(&headers) else { return Some(headers) };
-        if let Some(id) = request {
-            self.complete(now, id, Some(peer), Ok(Answer::Headers(headers)));
-        }
-        self.ask_waiting_for_headers(now);
-        None
-    }
-
-    /// Keeps the addresses a peer sent; true if somebody had asked for them.
-    pub(super) fn answer_addresses(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        connection: ConnectionId,
-        addresses: &[TimestampedAddress],
-    ) -> bool {
-        let Some(session) = self.session_mut(peer, connection) else { return false };
-        if addresses.is_empty() {
-            return false;
-        }
-        session.addresses = addresses.to_vec();
-        let requests = session.outstanding.take_addresses();
-        for &id in &requests {
-            self.complete(now, id, Some(peer), Ok(Answer::Addresses(addresses.to_vec())));
-        }
-        !requests.is_empty()
-    }
-
-    /// Takes the pong to a caller's ping; false if it is nobody's.
-    pub(super) fn answer_ping(&mut self, now: Now, peer: PeerId, connection: ConnectionId, nonce: u64) -> bool {
-        let Some(session) = self.session_mut(peer, connection) else { return false };
-        let Some((request, sent_at)) = session.outstanding.take_ping(nonce) else { return false };
-        if let Some(id) = request {
-            let round_trip = now.instant.saturating_duration_since(sent_at);
-            self.complete(now, id, Some(peer), Ok(Answer::RoundTrip(round_trip)));
-        }
-        true
-    }
-
-    /// A reply over the stream threshold is being skipped; false if nobody asked for it.
-    pub(super) fn answer_too_large(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        connection: ConnectionId,
-        block: Option<BlockHash>,
-        length: u64,
-    ) -> bool {
-        let limit = self.config.stream_threshold;
-        let Some(session) = self.session_mut(peer, connection) else { return false };
-        let taken = match block {
-            Some(hash) => session.outstanding.take_block(&hash),
-            // The id of a transaction is not in its first bytes; nodes answer in the order asked.
-            None => session.outstanding.take_first_transaction(),
-        };
-        if let Some(Some(id)) = taken {
-            self.complete(now, id, Some(peer), Err(RequestError::TooLarge { length, limit }));
-        }
-        taken.is_some()
     }
 
     #[cfg(test)]
@@ -669,11 +542,10 @@ impl Engine {
             let could_be_asked = self.started
                 && request.attempts_left > 0
                 && self.peers.iter().any(|(&id, peer)| {
-                    let may_ask = |session: &Session| match request.question {
-                        Question::Headers(_) => {
-                            !session.outstanding.has_headers_in_flight() && request.may_ask(id, session)
-                        }
-                        _ => request.may_ask(id, session),
+                    let walk = Walk::of(&request.question).map(|(walk, ..)| walk);
+                    let may_ask = |session: &Session| {
+                        let is_busy = walk.is_some_and(|walk| session.outstanding.is_walking(walk));
+                        !is_busy && request.may_ask(id, session)
                     };
                     peer.is_read() && peer.session().is_some_and(may_ask)
                 });
@@ -705,20 +577,26 @@ impl Engine {
 
 /// What the end of a connection means to a question that was asked on it.
 fn failure_by(reason: &DisconnectReason, question: &Question) -> AttemptFailure {
-    match (reason, question) {
-        (DisconnectReason::Protocol(ProtocolError::BadMerkleRoot), Question::Block(_))
-        | (DisconnectReason::Protocol(ProtocolError::DisconnectedHeaders), Question::Headers(_)) => {
-            AttemptFailure::WrongAnswer
+    let DisconnectReason::Protocol(error) = reason else { return AttemptFailure::Disconnected };
+    let is_wrong_answer = match error {
+        ProtocolError::BadMerkleRoot => {
+            matches!(question, Question::Block(_) | Question::CompactBlock(_) | Question::BlockTransactions(_))
         }
-        _ => AttemptFailure::Disconnected,
-    }
+        ProtocolError::BadPartialTree(_) => matches!(question, Question::FilteredBlock(_)),
+        ProtocolError::DisconnectedHeaders => {
+            matches!(question, Question::Headers(_) | Question::EnrichedHeaders(_))
+        }
+        ProtocolError::BadProof(_) => matches!(question, Question::EnrichedHeaders(_)),
+        _ => false,
+    };
+    if is_wrong_answer { AttemptFailure::WrongAnswer } else { AttemptFailure::Disconnected }
 }
 
 fn question_len(question: &Question) -> usize {
     match question {
         Question::Transactions(txids) => txids.len() * 128,
-        Question::Headers(request) => request.locator.len() * 64,
-        _ => 0,
+        Question::BlockTransactions(wanted) => wanted.indexes().len() * 8,
+        _ => Walk::of(question).map_or(0, |(_, locator, _)| locator.len() * 96),
     }
 }
 

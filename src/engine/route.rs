@@ -7,7 +7,7 @@ use crate::error::DisconnectReason;
 use crate::message::Message;
 use crate::peer::{ConnectionId, PeerId};
 use crate::proto::ProtocolError;
-use crate::wire::{BlockHash, Command, sha256d};
+use crate::wire::Command;
 
 impl Engine {
     /// Takes a message of a peer; gives back what nobody has claimed.
@@ -22,6 +22,21 @@ impl Engine {
             Message::Tx(tx) => self.answer_transaction(now, peer, connection, tx).map(Message::Tx),
             Message::Block(block) => self.answer_block(now, peer, connection, block).map(Message::Block),
             Message::Headers(headers) => self.answer_headers(now, peer, connection, headers).map(Message::Headers),
+            Message::CmpctBlock(block) => {
+                self.answer_compact_block(now, peer, connection, block).map(Message::CmpctBlock)
+            }
+            Message::BlockTxn(found) => {
+                self.answer_block_transactions(now, peer, connection, found).map(Message::BlockTxn)
+            }
+            Message::MerkleBlock(block) => {
+                self.answer_filtered_block(now, peer, connection, block).map(Message::MerkleBlock)
+            }
+            Message::DataRefTx(proven) => {
+                self.answer_dataref(now, peer, connection, proven).map(Message::DataRefTx)
+            }
+            Message::HdrsEn(headers) => {
+                self.answer_enriched_headers(now, peer, connection, headers).map(Message::HdrsEn)
+            }
             Message::NotFound(items) => {
                 let unclaimed = self.answer_not_found(now, peer, connection, items);
                 (!unclaimed.is_empty()).then_some(Message::NotFound(unclaimed))
@@ -36,6 +51,7 @@ impl Engine {
             Message::Inv(items) => {
                 // An announcement is news for everybody, also where a broadcast learns from it.
                 self.hear_inventory(peer, &items);
+                self.answer_inventory(now, peer, connection, &items);
                 Some(Message::Inv(items))
             }
             Message::GetData(items) => {
@@ -70,14 +86,7 @@ impl Engine {
         length: u64,
         start: &[u8],
     ) {
-        let claimed = match command {
-            Command::BLOCK => {
-                let hash = BlockHash::from_wire(sha256d(start));
-                self.answer_too_large(now, peer, connection, Some(hash), length)
-            }
-            Command::TX => self.answer_too_large(now, peer, connection, None, length),
-            _ => false,
-        };
+        let claimed = self.answer_too_large(now, peer, connection, command, length, start);
         if !claimed {
             let limit = self.config.stream_threshold;
             let reason = DisconnectReason::Protocol(ProtocolError::Oversized { command, length, limit });

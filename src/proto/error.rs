@@ -5,7 +5,8 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::message::RejectCode;
+use crate::block::PartialTreeError;
+use crate::message::{ProofError, RejectCode};
 use crate::wire::{Command, DecodeError, FrameError};
 
 /// What a peer did that ended its connection.
@@ -61,6 +62,10 @@ pub enum ProtocolError {
     },
     /// A `headers` message in which one header does not follow from the one before.
     DisconnectedHeaders,
+    /// A `merkleblock` whose tree is broken, or has another root than its header.
+    BadPartialTree(PartialTreeError),
+    /// An `hdrsen` with a coinbase transaction, or miner info, that is not proven to be in its block.
+    BadProof(ProofError),
     /// A requested block whose transactions do not give the merkle root in its header.
     BadMerkleRoot,
 }
@@ -83,6 +88,8 @@ impl fmt::Display for ProtocolError {
                 write!(f, "unasked {command} of {length} bytes is over the stream threshold of {limit}")
             }
             Self::DisconnectedHeaders => f.write_str("headers that do not follow from each other"),
+            Self::BadPartialTree(error) => write!(f, "merkleblock with a broken tree: {error}"),
+            Self::BadProof(error) => write!(f, "hdrsen without proof: {error}"),
             Self::BadMerkleRoot => f.write_str("block whose transactions do not give its merkle root"),
         }
     }
@@ -93,6 +100,8 @@ impl Error for ProtocolError {
         match self {
             Self::Frame(error) => Some(error),
             Self::Malformed { error, .. } => Some(error),
+            Self::BadPartialTree(error) => Some(error),
+            Self::BadProof(error) => Some(error),
             _ => None,
         }
     }

@@ -117,7 +117,7 @@ impl FrameDecoder {
 pub struct PayloadLimits {
     /// For every command without a limit of its own: what our `protoconf` announces.
     pub general: u64,
-    /// For `block`, `cmpctblock`, `blocktxn` and `hdrsen`.
+    /// For `block`, `cmpctblock`, `blocktxn`, `hdrsen` and `merkleblock`.
     pub block: u64,
 }
 
@@ -128,7 +128,10 @@ impl PayloadLimits {
     #[must_use]
     pub fn of(&self, command: Command) -> u64 {
         match command {
-            Command::BLOCK | Command::CMPCTBLOCK | Command::BLOCKTXN | Command::HDRSEN => self.block,
+            // A node takes no `merkleblock`; one it sends grows with the block.
+            Command::BLOCK | Command::CMPCTBLOCK | Command::BLOCKTXN | Command::HDRSEN | Command::MERKLEBLOCK => {
+                self.block
+            }
             Command::TX | Command::DATAREFTX => MAX_TX_PAYLOAD,
             Command::PROTOCONF => MAX_PROTOCONF_PAYLOAD,
             Command::VERSION | Command::VERACK | Command::PING | Command::PONG => {

@@ -7,7 +7,11 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{Reject, RejectCode};
+use crate::block::PartialMerkleTree;
+use crate::message::{
+    BlockTxn, CompactBlock, EnrichedHeader, GetBlockTxn, GetBlocks, GetHdrsEn, InventoryKind, MerkleBlock,
+    MerkleProof, ProofTarget, ProvenTransaction, Reject, RejectCode,
+};
 use crate::proto::ProtocolError;
 use crate::wire::Command;
 
@@ -76,7 +80,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let ask =
-        (0..6_u8, 0..4_u8, option::weighted(0.2, 0..8_u8), option::weighted(0.3, 0..5_u8), option::of(0..40_u8));
+        (0..13_u8, 0..4_u8, option::weighted(0.2, 0..8_u8), option::weighted(0.3, 0..5_u8), option::of(0..40_u8));
     prop_oneof![
         8 => ask.prop_map(|(kind, n, pinned, attempts, seconds)| Step::Ask { kind, n, pinned, attempts, seconds }),
         1 => any::<u8>().prop_map(Step::Cancel),
@@ -91,7 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => any::<u8>().prop_map(|at| Step::Answer { at }),
         4 => any::<u8>().prop_map(|at| Step::Deny { at }),
         2 => any::<u8>().prop_map(|at| Step::Repeat { at }),
-        4 => (0..6_u8, 0..10_u8, 0..4_u8).prop_map(|(peer, kind, n)| Step::Say { peer, kind, n }),
+        4 => (0..6_u8, 0..16_u8, 0..4_u8).prop_map(|(peer, kind, n)| Step::Say { peer, kind, n }),
         1 => (0..6_u8, option::of(0..4_u8)).prop_map(|(peer, n)| Step::Oversized { peer, n }),
         3 => (0..6_u8, any::<bool>()).prop_map(|(peer, paused)| Step::Pause(peer, paused)),
         1 => (0..6_u8, any::<u8>()).prop_map(|(peer, time)| Step::RoundTrip(peer, time)),
@@ -290,7 +294,8 @@ impl Play {
         options.attempts = attempts.map(usize::from);
         options.timeout = seconds.map(|seconds| u32::from(seconds) * SECOND);
         let usual = if matches!(question, Question::Addresses) { 90 * SECOND } else { 30 * SECOND };
-        let (attempts, time) = (options.attempts.unwrap_or(3).max(1), options.timeout.unwrap_or(usual));
+        let attempts = if matches!(question, Question::Mempool { .. }) { 1 } else { 3 };
+        let (attempts, time) = (options.attempts.unwrap_or(attempts).max(1), options.timeout.unwrap_or(usual));
         let result = self.world.run(|engine, now| engine.submit(now, question.clone(), &options));
         match result {
             Ok(id) => drop(self.taken.insert(id, (question, options.peer, attempts, time))),
@@ -350,6 +355,13 @@ fn question(kind: u8, n: u8) -> Question {
         2 => Question::Block(block(n.into()).hash()),
         3 => headers(n),
         4 => Question::Addresses,
+        5 => Question::FilteredBlock(block(n.into()).hash()),
+        6 => Question::CompactBlock(block(n.into()).hash()),
+        7 => Question::BlockTransactions(GetBlockTxn::new(block(n.into()).hash(), [0])),
+        8 => Question::DataRefTransaction(txid(n.into())),
+        9 => Question::EnrichedHeaders(GetHdrsEn::new([hash(n)])),
+        10 => Question::BlockHashes(GetBlocks::new([hash(n)])),
+        11 => Question::Mempool { age_seconds: None, quiet: u32::from(n) * SECOND },
         _ => Question::Ping,
     }
 }
@@ -357,8 +369,15 @@ fn question(kind: u8, n: u8) -> Question {
 /// What a peer that knows everything answers.
 fn answer(message: &Message) -> Vec<Message> {
     match message {
-        Message::GetData(items) => items.iter().filter_map(thing).collect(),
+        Message::GetData(items) => items.iter().flat_map(thing).collect(),
         Message::GetHeaders(request) => vec![Message::Headers(vec![header_after(request.locator[0], 1)])],
+        Message::GetHdrsEn(request) => vec![enriched(header_after(request.locator[0], 1))],
+        Message::GetBlocks(_) => vec![Message::Inv(vec![Inventory::block(hash(50))])],
+        Message::GetBlockTxn(request) => {
+            let known = (0..4).map(block).find(|block| block.hash() == request.block_hash);
+            known.map(|block| block_txn(&block)).into_iter().collect()
+        }
+        Message::Mempool { .. } => vec![Message::Inv(vec![Inventory::transaction(txid(60))])],
         Message::GetAddr => vec![Message::Addr(addresses(2))],
         Message::Ping { nonce } => vec![Message::Pong { nonce: *nonce }],
         Message::Inv(items) => vec![Message::GetData(items.clone())],
@@ -366,12 +385,51 @@ fn answer(message: &Message) -> Vec<Message> {
     }
 }
 
-fn thing(item: &Inventory) -> Option<Message> {
-    let ns = 0..4_u32;
-    match item.txid() {
-        Some(wanted) => ns.map(transaction).find(|tx| tx.txid() == wanted).map(Message::Tx),
-        None => ns.map(block).find(|block| Some(block.hash()) == item.block_hash()).map(Message::Block),
+fn thing(item: &Inventory) -> Vec<Message> {
+    let mut blocks = (0..4).map(block).filter(|block| Some(block.hash()) == item.block_hash());
+    let transaction = (0..4).map(transaction).find(|tx| Some(tx.txid()) == item.txid());
+    match (item.kind, transaction, blocks.next()) {
+        (InventoryKind::DataRefTransaction, Some(tx), _) => vec![proven(tx)],
+        (_, Some(tx), _) => vec![Message::Tx(tx)],
+        (InventoryKind::CompactBlock, _, Some(block)) => vec![compact(&block)],
+        (InventoryKind::FilteredBlock, _, Some(block)) => {
+            let matches = block
+                .transactions()
+                .map(|tx| Message::Tx(Transaction::from_raw(tx.raw().to_vec()).expect("it is one")));
+            std::iter::once(filtered(&block)).chain(matches).collect()
+        }
+        (_, _, Some(block)) => vec![Message::Block(block)],
+        _ => Vec::new(),
     }
+}
+
+fn filtered(block: &Block) -> Message {
+    let txids: Vec<_> = block.transactions().map(|tx| tx.txid()).collect();
+    let tree = PartialMerkleTree::new(&txids, |_, _| true).expect("there is a transaction");
+    Message::MerkleBlock(Box::new(MerkleBlock { header: *block.header(), tree }))
+}
+
+fn compact(block: &Block) -> Message {
+    Message::CmpctBlock(Box::new(CompactBlock::new(block, 1)))
+}
+
+fn block_txn(block: &Block) -> Message {
+    Message::BlockTxn(Box::new(BlockTxn::new(block.hash(), block.transactions())))
+}
+
+fn proven(transaction: Transaction) -> Message {
+    let proof = MerkleProof::new(&[transaction.txid()], 0, ProofTarget::BlockHash(hash(1))).expect("it is there");
+    Message::DataRefTx(Box::new(ProvenTransaction { transaction, proof }))
+}
+
+fn enriched(header: BlockHeader) -> Message {
+    Message::HdrsEn(vec![EnrichedHeader {
+        header,
+        transaction_count: 1,
+        no_more_headers: true,
+        coinbase: None,
+        miner_info: None,
+    }])
 }
 
 /// What a peer says without being asked.
@@ -391,6 +449,12 @@ fn remark(kind: u8, n: u8) -> Message {
             let reject = Reject { message: "tx".into(), code: RejectCode::Invalid, reason: "bad".into(), hash };
             Message::Reject(Box::new(reject))
         }
+        9 => Message::Inv(vec![Inventory::block(hash(n))]),
+        10 => filtered(&block(n.into())),
+        11 => compact(&block(n.into())),
+        12 => Message::BlockTxn(Box::new(BlockTxn::new(block(n.into()).hash(), []))),
+        13 => enriched(header_after(hash(n), 2)),
+        14 => proven(transaction(n.into())),
         _ => Message::Pong { nonce: n.into() },
     }
 }
@@ -412,9 +476,7 @@ fn check_result(
             attempts
         }
         Err(RequestError::TooLarge { .. }) => {
-            let has_size =
-                matches!(question, Question::Block(_) | Question::Transaction(_) | Question::Transactions(_));
-            return assert!(has_size);
+            return assert!(!matches!(question, Question::Ping | Question::Addresses | Question::Headers(_)));
         }
         Err(RequestError::NoPeers | RequestError::MessageQueueFull | RequestError::Cancelled) => return,
         Err(error) => panic!("nothing ends as {error:?}"),
@@ -432,9 +494,35 @@ fn check_answer(question: &Question, answer: &Answer) {
                 results.iter().map(|result| result.as_ref().map_or_else(|error| error.txid, Transaction::txid));
             assert!(got.eq(txids.iter().copied()), "in the order asked");
         }
-        (Question::Block(hash), Answer::Block(block)) => assert_eq!(block.hash(), *hash),
         (Question::Headers(request), Answer::Headers(headers)) => {
             assert!(headers.first().is_none_or(|first| request.locator.contains(&first.previous)));
+        }
+        (Question::Block(hash) | Question::CompactBlock(hash), Answer::Block(block)) => {
+            assert_eq!(block.hash(), *hash)
+        }
+        (Question::CompactBlock(hash), Answer::CompactBlock(block)) => assert_eq!(block.header().hash(), *hash),
+        (Question::FilteredBlock(hash), Answer::FilteredBlock(block)) => {
+            assert_eq!(block.merkle_block.header.hash(), *hash);
+            let txids = block.transactions.iter().map(Transaction::txid);
+            assert!(txids.eq(block.merkle_block.tree.checked_matches()), "in block order");
+        }
+        (Question::BlockTransactions(wanted), Answer::Block(block)) => assert_eq!(block.hash(), wanted.block_hash),
+        (Question::BlockTransactions(wanted), Answer::BlockTransactions(found)) => {
+            assert_eq!(found.block_hash(), wanted.block_hash);
+            assert_eq!(found.transactions().len(), wanted.indexes().len());
+        }
+        (Question::DataRefTransaction(txid), Answer::DataRefTransaction(proven)) => {
+            assert_eq!(proven.transaction.txid(), *txid);
+        }
+        (Question::EnrichedHeaders(request), Answer::EnrichedHeaders(items)) => {
+            assert!(items.first().is_none_or(|first| request.locator.contains(&first.header.previous)));
+        }
+        (Question::BlockHashes(request), Answer::BlockHashes(hashes)) => {
+            assert!(!hashes.is_empty() && !hashes.iter().any(|hash| request.locator.contains(hash)));
+        }
+        (Question::Mempool { .. }, Answer::Txids(txids)) => {
+            assert!(!txids.is_empty());
+            assert_eq!(txids.iter().collect::<BTreeSet<_>>().len(), txids.len(), "each once");
         }
         (Question::Addresses, Answer::Addresses(addresses)) => assert!(!addresses.is_empty()),
         (Question::Ping, Answer::RoundTrip(_)) => {}

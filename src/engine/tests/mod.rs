@@ -1,5 +1,6 @@
 //! The engine driven by a clock that only the test moves and by peers that say what the test has them say.
 
+mod answers;
 mod broadcasts;
 mod interleavings;
 mod peers;
