@@ -18,6 +18,7 @@ use crate::queue::events::Events;
 use crate::queue::message::Messages;
 use crate::queue::outbound::budget::Wait;
 use crate::request::{Request, RequestOptions};
+use crate::watch::{Watch, Watching};
 use crate::wire::{Command, SharedBytes};
 
 /// A client of a Bitcoin SV network.
@@ -276,6 +277,34 @@ impl Conduit {
     /// Too many queues are open, or the conduit is shut down.
     pub fn subscribe(&self, commands: impl IntoIterator<Item = Command>) -> Result<Messages, SubscribeError> {
         self.shared().subscribe(commands.into_iter().collect())
+    }
+
+    /// Delivers what is new on the network: transactions, blocks, headers, tips, each once though many peers announce it.
+    ///
+    /// Each announced transaction is asked of one peer, and of the next announcer when that one does not have it, is
+    /// lost, or silent for [`watch_patience`](Config#structfield.watch_patience). What was delivered is remembered
+    /// within [`watch_memory`](Config#structfield.watch_memory); a transaction that is announced again after that is
+    /// delivered again. What a peer sends unasked counts, too. Several watches share what is asked.
+    ///
+    /// Take what comes: while the queue, of [`message_queue_bytes`](Config#structfield.message_queue_bytes), is nearly
+    /// full, nothing more is asked for, and the announcements wait; those beyond
+    /// [`watch_announcements`](Config#structfield.watch_announcements) are dropped and counted as
+    /// [`Missed`](crate::Watched::Missed).
+    ///
+    /// Announcements go to [`messages`](Self::messages), too; what a watch asked for goes to watches, and to the request
+    /// that may have asked for the same. A watch begins with the first block announced to it. It checks that every
+    /// header has the work that its own bits claim, and that a block's transactions are those of its header. It does
+    /// not check whether those bits are what the network demands, nor anything else about a block or transaction; the
+    /// tip is the header with most claimed work among the last few thousand.
+    ///
+    /// The first 128 connections take part. Peers are told to announce blocks by `headers`, so do not send them
+    /// `sendheaders` yourself.
+    ///
+    /// # Errors
+    ///
+    /// Too many queues are open, watches among them, or the conduit is shut down.
+    pub fn watch(&self, what: Watch) -> Result<Watching, SubscribeError> {
+        self.shared().watch(what)
     }
 
     /// What happens to peers from now on; every call gives a reader with a queue of its own.

@@ -106,6 +106,15 @@ pub struct Config {
     pub broadcast_bytes: usize,
     /// How long a broadcast transaction is held for peers that ask for it. The default is 15 min.
     pub broadcast_lifetime: Duration,
+    /// Transactions that a [watch](crate::Conduit::watch) remembers as delivered: at least half as many, at most so
+    /// many. The default is 200,000; each costs at most 48 bytes, with what is remembered of peers that did not answer.
+    pub watch_memory: usize,
+    /// Announced transactions that are asked for, or wait to be, for all watches together. The default is 50,000, of at
+    /// most 400 bytes each; more are dropped, the oldest first, and counted.
+    pub watch_announcements: usize,
+    /// How long a peer that was asked for announced transactions may be silent before another announcer is asked. The
+    /// default is 10 s.
+    pub watch_patience: Duration,
 
     /// Threads that verify checksums and decode; each peer is always on the same one. The default is 1.
     pub message_threads: usize,
@@ -166,6 +175,9 @@ impl Config {
             event_queue_items: 1_024,
             broadcast_bytes: 64 * MIB,
             broadcast_lifetime: Duration::from_secs(900),
+            watch_memory: 200_000,
+            watch_announcements: 50_000,
+            watch_patience: Duration::from_secs(10),
             message_threads: 1,
             resolver: Arc::new(SystemResolver),
             dialler: None,
@@ -180,7 +192,8 @@ impl Config {
         max_recv_payload_length: u32, stream_threshold: u64, inbound_share: usize, inbound_pool: usize,
         outbound_share: usize, outbound_pool: usize, message_queue_bytes: usize, message_queue_items: usize,
         max_message_queues: usize, overflow_limit: usize, event_queue_items: usize, broadcast_bytes: usize,
-        broadcast_lifetime: Duration, message_threads: usize,
+        broadcast_lifetime: Duration, watch_memory: usize, watch_announcements: usize, watch_patience: Duration,
+        message_threads: usize,
     }
 
     /// Sets [`user_agent`](Self#structfield.user_agent).
@@ -204,12 +217,13 @@ impl Config {
         self
     }
 
-    /// The most memory that queues, requests and broadcasts can take together under these settings, in bytes.
+    /// The most memory that queues, requests, broadcasts and watches can take together under these settings, in bytes.
     ///
     /// ```text
     ///   max_peers * (inbound_share + outbound_share + 2 MiB) + inbound_pool + outbound_pool
     /// + max_message_queues * max(message_queue_bytes, stream_threshold)
     /// + requests_limit + broadcast_bytes
+    /// + watch_memory * 48 + watch_announcements * 400 + 2 MiB
     /// ```
     ///
     /// with half as much again on what holds decoded messages, which can be larger than their payloads. The two mebibytes
@@ -231,6 +245,9 @@ impl Config {
             .saturating_add(outbound)
             .saturating_add(wide(self.requests_limit))
             .saturating_add(wide(self.broadcast_bytes))
+            .saturating_add(wide(self.watch_memory).saturating_mul(48))
+            .saturating_add(wide(self.watch_announcements).saturating_mul(400))
+            .saturating_add(wide(WATCH_CHAIN))
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -256,6 +273,8 @@ impl Config {
             ("message_queue_items", self.message_queue_items),
             ("max_message_queues", self.max_message_queues),
             ("event_queue_items", self.event_queue_items),
+            ("watch_memory", self.watch_memory),
+            ("watch_announcements", self.watch_announcements),
             ("message_threads", self.message_threads),
         ] {
             at_least(setting, value as u64, 1)?;
@@ -273,6 +292,7 @@ impl Config {
             ("request_timeout", self.request_timeout),
             ("getaddr_timeout", self.getaddr_timeout),
             ("broadcast_lifetime", self.broadcast_lifetime),
+            ("watch_patience", self.watch_patience),
         ] {
             // Instants beyond a year ahead can overflow; nobody waits that long.
             if value.is_zero() || value > MAX_DURATION {
@@ -314,6 +334,8 @@ impl fmt::Debug for Config {
 const MIB: usize = 1_048_576;
 /// What one read may bring over a limit, with its frames' cost.
 const READ_SLACK: usize = 2 * MIB;
+/// The headers and wanted blocks of watches.
+const WATCH_CHAIN: usize = 2 * MIB;
 /// What a node bans for, in any letter case (`-banclientua`).
 const BANNED_AGENTS: [&str; 3] = ["abc", "cash", "bch"];
 /// `MAX_SUBVERSION_LENGTH` of the node.
@@ -376,6 +398,9 @@ mod tests {
             ("event_queue_items", c.event_queue_items.to_string()),
             ("broadcast_bytes", bytes(c.broadcast_bytes as u64)),
             ("broadcast_lifetime", time(c.broadcast_lifetime)),
+            ("watch_memory", c.watch_memory.to_string()),
+            ("watch_announcements", c.watch_announcements.to_string()),
+            ("watch_patience", time(c.watch_patience)),
             ("message_threads", c.message_threads.to_string()),
         ];
         let readme = include_str!("../README.md");
@@ -384,7 +409,7 @@ mod tests {
             assert!(readme.contains(&row), "README.md lacks the row {row}");
         }
         let gib = |config: Config| config.worst_case_bytes() as f64 / f64::from(1 << 30);
-        assert_eq!(format!("{:.1}", gib(c)), "2.6");
+        assert_eq!(format!("{:.1}", gib(c)), "2.7");
         assert_eq!(format!("{:.1}", gib(Config::new(Network::Main).max_peers(8))), "1.0");
     }
 

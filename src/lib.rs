@@ -37,6 +37,7 @@ mod pending;
 mod proto;
 mod queue;
 mod request;
+mod watch;
 
 pub use broadcast::{Broadcast, BroadcastReport, PeerReceipt, ReceiptState, Verdict};
 pub use conduit::Conduit;
@@ -55,4 +56,5 @@ pub use request::{
     FilteredBlock, FilteredBlockRequest, GetAddr, GetData, Mempool, Ping, Request, RequestOptions,
     TransactionNotFound, TransactionRequest, TransactionsRequest,
 };
+pub use watch::{Watch, Watched, Watching};
 pub use wire::{BlockHash, Command, MerkleRoot, Txid};

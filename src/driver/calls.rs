@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -19,11 +20,12 @@ use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
 use crate::pending::{Outcome, RequestSlot};
 use crate::queue::events::Events;
 use crate::queue::link::{LinkState, once_bit};
-use crate::queue::message::{self, Messages};
+use crate::queue::message::{self, Gauge, Messages, Reader};
 use crate::queue::outbound::budget::{Refused, Wait};
 use crate::queue::outbound::{Command, SmallFrame, send_cost};
 use crate::queue::slot::Slot;
 use crate::request::{Question, RequestOptions};
+use crate::watch::{Watch, Watching};
 use crate::wire::{self, Frame, FrameHeader};
 
 /// Gathers the outcomes of requests for `run_until_queue_empty`.
@@ -162,19 +164,36 @@ impl Shared {
         core: &mut Core,
         commands: Option<Vec<wire::Command>>,
     ) -> Result<Messages, SubscribeError> {
-        if let Phase::Over { .. } = core.phase {
-            return Err(SubscribeError::Shutdown);
-        }
+        self.check_queues(core)?;
         let mut writers: Vec<_> = core.writers.iter().filter(|writer| !writer.is_closed()).cloned().collect();
-        let limit = self.config.max_message_queues;
-        if writers.len() >= limit {
-            return Err(SubscribeError::TooManyQueues { limit });
-        }
         let (bytes, items) = (self.config.message_queue_bytes, self.config.message_queue_items);
         let (writer, messages) = message::open(bytes, items, commands, self.inbound.clone());
         writers.push(Arc::new(writer));
         core.writers = Arc::new(writers);
         Ok(messages)
+    }
+
+    pub(crate) fn watch(self: &Arc<Self>, what: Watch) -> Result<Watching, SubscribeError> {
+        self.enter(|core, now| {
+            self.check_queues(core)?;
+            let (bytes, items) = (self.config.message_queue_bytes, self.config.message_queue_items);
+            let gauge = Arc::new(Gauge::new(bytes, items, self.inbound.clone()));
+            let missed = Arc::new(AtomicU64::new(0));
+            let id = core.engine.watch(now, what, gauge.clone(), missed.clone());
+            let (queue, reader) = Reader::new(gauge);
+            core.watches.insert(id, queue);
+            Ok(Watching::new(reader, missed))
+        })
+    }
+
+    /// Says why no further queue may be opened.
+    fn check_queues(&self, core: &Core) -> Result<(), SubscribeError> {
+        if let Phase::Over { .. } = core.phase {
+            return Err(SubscribeError::Shutdown);
+        }
+        let open = core.writers.iter().filter(|writer| !writer.is_closed()).count() + core.engine.open_watches();
+        let limit = self.config.max_message_queues;
+        if open >= limit { Err(SubscribeError::TooManyQueues { limit }) } else { Ok(()) }
     }
 
     pub(crate) fn events(&self) -> Events {

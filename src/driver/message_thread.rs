@@ -167,7 +167,10 @@ impl MessageThread<'_> {
             Inbound::Resolved { peer, connection, result } => {
                 shared.enter(|core, now| core.engine.handle_resolved(now, peer, connection, result));
             }
-            Inbound::Wake => self.unpark(),
+            Inbound::Wake => {
+                self.unpark();
+                shared.enter(|core, now| core.engine.handle_watch_room(now));
+            }
             // Looked for where messages are received.
             Inbound::Shutdown => {}
         }

@@ -1,6 +1,6 @@
 //! What the threads and the callers' handles share: the engine behind its lock, the queues, the way to end it all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use super::event_loop::{EventLoop, LoopWaker};
 use super::{hooks, message_thread, now};
 use crate::broadcast::BroadcastState;
 use crate::config::Config;
-use crate::engine::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome};
+use crate::engine::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome, WatchId};
 use crate::error::{DisconnectReason, RequestError, StartError};
 use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::pending::RequestSlot;
@@ -22,9 +22,10 @@ use crate::queue::events::{Event, Ring};
 use crate::queue::inbound;
 use crate::queue::inbound::Inbound;
 use crate::queue::link::{LinkState, once_bit};
-use crate::queue::message::{Reader, Writer};
+use crate::queue::message::{Incoming, Queued, Reader, Writer};
 use crate::queue::outbound::budget::{Refused, Wait};
 use crate::queue::outbound::{Command, Outbound, send_cost};
+use crate::watch::Watched;
 use crate::wire;
 
 /// Everything that outlives a single thread.
@@ -57,8 +58,10 @@ pub(super) struct Core {
     pub(super) broadcasts: HashMap<BroadcastId, Arc<BroadcastState>>,
     /// The message queue and the subscriptions.
     pub(super) writers: Arc<Vec<Arc<Writer>>>,
-    pub(super) messages: Weak<Reader>,
+    pub(super) messages: Weak<Reader<Incoming>>,
     pub(super) rings: Vec<Weak<Ring>>,
+    /// The queues of watches.
+    pub(super) watches: BTreeMap<WatchId, Sender<Vec<Queued<Watched>>>>,
     /// When message thread 0 wakes up by itself.
     pub(super) sleeps_until: Option<Instant>,
 }
@@ -102,6 +105,7 @@ impl Shared {
                 writers: Arc::default(),
                 messages: Weak::new(),
                 rings: Vec::new(),
+                watches: BTreeMap::new(),
                 sleeps_until: None,
             }),
             outbound,
@@ -193,6 +197,7 @@ impl Shared {
     /// in which things happened.
     pub(super) fn take_actions(&self, core: &mut Core) -> Vec<Todo> {
         let mut todo = Vec::new();
+        let mut deliveries: Vec<(WatchId, Vec<Queued<Watched>>)> = Vec::new();
         while let Some(action) = core.engine.poll_action() {
             match action {
                 Action::Event(event) => {
@@ -217,6 +222,11 @@ impl Shared {
                 Action::BroadcastOver { broadcast } => {
                     todo.extend(core.broadcasts.remove(&broadcast).map(Todo::BroadcastOver));
                 }
+                Action::Deliver { watch, item } => match deliveries.iter_mut().find(|(id, _)| *id == watch) {
+                    Some((_, items)) => items.push(item),
+                    None => deliveries.push((watch, vec![item])),
+                },
+                Action::WatchOver { watch } => drop(core.watches.remove(&watch)),
                 // The loop must hear of a connection before its end, so these two go into its queue in the order in
                 // which the engine gave them.
                 Action::Connect { peer, connection, address } => {
@@ -229,6 +239,13 @@ impl Shared {
                     todo.push(Todo::WakeLoop);
                 }
                 other => todo.push(Todo::Engine(other)),
+            }
+        }
+        for (watch, items) in deliveries {
+            if let Some(queue) = core.watches.get(&watch) {
+                // Under the lock, so that items keep their order; the queue takes whatever was charged. Without readers
+                // they are dropped.
+                drop(queue.send(items));
             }
         }
         let count = core.engine.ready_count();
@@ -293,6 +310,8 @@ impl Shared {
             | Action::Complete { .. }
             | Action::Receipt { .. }
             | Action::BroadcastOver { .. }
+            | Action::Deliver { .. }
+            | Action::WatchOver { .. }
             | Action::Event(_) => {}
         }
     }
@@ -405,6 +424,7 @@ impl Shared {
         }
         let mut core = self.core.lock();
         core.writers = Arc::default();
+        core.watches.clear();
         for ring in core.rings.drain(..).filter_map(|ring| ring.upgrade()) {
             ring.shut_down();
         }
@@ -432,6 +452,7 @@ impl Shared {
             }
             let mut core = self.core.lock();
             core.writers = Arc::default();
+            core.watches.clear();
             core.rings.drain(..).filter_map(|ring| ring.upgrade()).for_each(|ring| ring.shut_down());
         }
         for state in std::mem::take(&mut self.core.lock().broadcasts).into_values() {

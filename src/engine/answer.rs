@@ -134,6 +134,7 @@ impl Engine {
         match self.take_block(peer, connection, &block.hash(), BlockReply::Whole) {
             None => Some(block),
             Some((_, request)) => {
+                self.watch_block(peer, &block);
                 self.answer(now, peer, request, || Answer::Block(block));
                 None
             }

@@ -13,6 +13,7 @@ mod request;
 mod route;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -23,18 +24,22 @@ use crate::error::{DisconnectReason, RequestError};
 use crate::message::Message;
 use crate::peer::{ConnectionId, PeerAddress, PeerId};
 use crate::queue::events::Event;
+use crate::queue::message::Queued;
 use crate::request::{Answer, Question};
+use crate::watch::Watched;
 use crate::wire::{Frame, Txid};
 
 pub(crate) use broadcast::{BroadcastId, Receipt};
 pub(crate) use random::Random;
 pub(crate) use request::RequestId;
+pub(crate) use watch::WatchId;
 
 use broadcast::Broadcast;
 use pool::Peer;
 use request::OpenRequest;
+use watch::Watches;
 
-/// The state of all peers, requests and broadcasts.
+/// The state of all peers, requests, broadcasts and watches.
 #[derive(Debug)]
 pub(crate) struct Engine {
     config: Config,
@@ -52,6 +57,7 @@ pub(crate) struct Engine {
     broadcasts: HashMap<Txid, Broadcast>,
     /// Always the summed length of the frames of `broadcasts`.
     broadcast_bytes: usize,
+    watches: Watches,
     timers: BTreeSet<(Instant, Timer)>,
     actions: VecDeque<Action>,
     next_id: u64,
@@ -68,7 +74,8 @@ pub(crate) enum Action {
     Connect { peer: PeerId, connection: ConnectionId, address: SocketAddr },
     /// End a connection.
     Close { connection: ConnectionId, reason: DisconnectReason },
-    /// Send a message, however full the queue: what is asked for is bounded by `requests_limit`.
+    /// Send a message, however full the queue: what is asked for is bounded by `requests_limit`, and for watches by
+    /// `watch_announcements`.
     Send { connection: ConnectionId, message: Message },
     /// Send the transactions a peer asked for, as far as there is room; take them with `next_to_serve`.
     Serve { peer: PeerId },
@@ -78,7 +85,11 @@ pub(crate) enum Action {
     Receipt { broadcast: BroadcastId, receipt: Receipt },
     /// A broadcast is over: the transaction is not held any more.
     BroadcastOver { broadcast: BroadcastId },
-    /// Tell whoever watches.
+    /// Put an item that is charged into the queue of a watch.
+    Deliver { watch: WatchId, item: Queued<Watched> },
+    /// A watch is over: every reader is gone.
+    WatchOver { watch: WatchId },
+    /// Tell whoever watches the peers.
     Event(Event),
 }
 
@@ -107,12 +118,14 @@ enum Timer {
     Request(RequestId),
     Peer(PeerId),
     Broadcast(Txid),
+    Watch(ConnectionId),
     Seeds,
 }
 
 impl Engine {
     pub(crate) fn new(config: Config, random: Random) -> Self {
         Self {
+            watches: Watches::new(&config),
             config,
             random,
             started: false,
@@ -159,6 +172,7 @@ impl Engine {
                 Timer::Request(request) => self.request_due(now, request),
                 Timer::Peer(peer) => self.peer_due(now, peer),
                 Timer::Broadcast(txid) => self.broadcast_due(txid),
+                Timer::Watch(connection) => self.watch_due(now, connection),
                 Timer::Seeds => self.look_for_peers(now),
             }
         }
@@ -194,6 +208,7 @@ impl Engine {
         self.check_peers(&mut timers);
         self.check_requests(&mut timers);
         self.check_broadcasts(&mut timers);
+        self.check_watches(&mut timers);
         let set: BTreeSet<_> = self.timers.iter().copied().filter(|&(_, timer)| timer != Timer::Seeds).collect();
         assert_eq!(set, timers, "the timers are those their owners know of");
         assert!(self.timers.len() <= set.len() + 1, "the seeds have one timer");

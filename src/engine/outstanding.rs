@@ -137,6 +137,11 @@ impl Outstanding {
         self.blocks.get(hash).is_some_and(|asked| asked.iter().any(|(form, _)| form.is_met_by(BlockReply::Whole)))
     }
 
+    /// Whether a transaction was asked for, also by a request that has ended.
+    pub(super) fn wants_transaction(&self, txid: &Txid) -> bool {
+        self.transactions.contains_key(txid)
+    }
+
     /// Whether a request that has not ended is owed an answer.
     pub(super) fn owes(&self, request: RequestId) -> bool {
         self.live.contains_key(&request)

@@ -359,6 +359,7 @@ impl Engine {
         self.tell_new_peer(id);
         self.ask_waiting(now);
         self.offer_peer(now, id);
+        self.watch_peer(now, id, connection);
     }
 
     /// A connection ended, or could not be made.
@@ -389,6 +390,7 @@ impl Engine {
             self.ready -= 1;
             self.lose_broadcast_peer(id, &session.to_serve);
             self.move_requests(now, id, session.outstanding.requests(), &reason);
+            self.lose_watched_peer(now, connection);
         }
         // Last, as the requests it leaves name it among those they asked.
         self.forget_if_removed(now, id);
@@ -423,8 +425,10 @@ impl Engine {
         if std::mem::replace(&mut session.paused, paused) == paused {
             return;
         }
+        let connection = session.connection;
+        let owed = session.outstanding.requests();
+        self.pause_watched_peer(now, connection, paused);
         if paused {
-            let owed = session.outstanding.requests();
             self.leave_paused(now, owed);
         } else {
             self.tell_new_peer(id);

@@ -78,6 +78,18 @@ impl Engine {
         question: Question,
         options: &RequestOptions,
     ) -> Result<RequestId, RequestError> {
+        let id = self.reserve_request(now, question, options)?;
+        self.begin_request(now, id);
+        Ok(id)
+    }
+
+    /// Makes room for a request, which is to be begun then.
+    pub(super) fn reserve_request(
+        &mut self,
+        now: Now,
+        question: Question,
+        options: &RequestOptions,
+    ) -> Result<RequestId, RequestError> {
         let cost = REQUEST_COST + question_len(&question);
         if self.requests_cost + cost > self.config.requests_limit {
             return Err(RequestError::TooManyRequests);
@@ -112,12 +124,15 @@ impl Engine {
                 cost,
             },
         );
+        Ok(id)
+    }
+
+    pub(super) fn begin_request(&mut self, now: Now, id: RequestId) {
         if self.started {
             self.start_request(now, id);
         } else {
             self.waiting.insert(id);
         }
-        Ok(id)
     }
 
     /// Ends a request before its time.
@@ -125,16 +140,19 @@ impl Engine {
         self.complete(now, id, None, Err(RequestError::Cancelled));
     }
 
-    /// Requests that have not ended, oldest first.
+    /// Requests of callers that have not ended, oldest first.
     pub(crate) fn open_requests(&self) -> Vec<RequestId> {
-        let mut open: Vec<_> = self.requests.keys().copied().collect();
+        let mut open: Vec<_> = self.requests.keys().copied().filter(|&id| !self.watches.owns(id)).collect();
         open.sort_unstable();
         open
     }
 
     /// Ends every request with the same error.
     pub(crate) fn fail_all(&mut self, now: Now, error: &RequestError) {
-        for id in self.open_requests() {
+        self.end_watches();
+        let mut all: Vec<_> = self.requests.keys().copied().collect();
+        all.sort_unstable();
+        for id in all {
             self.complete(now, id, None, Err(error.clone()));
         }
     }
@@ -517,18 +535,26 @@ impl Engine {
         if let Some(peer) = peer {
             self.note_answer(peer, true);
         }
-        self.actions.push_back(Action::Complete {
-            request: id,
-            outcome: RequestOutcome {
-                question: request.question,
-                peer: peer.and_then(|peer| self.peers.get(&peer)).map(|peer| peer.address.clone()),
-                result,
-                took: now.instant.saturating_duration_since(request.since),
-            },
-        });
+        let mut result = Some(result);
+        if !self.watches.owns(id)
+            && let Some(result) = result.take()
+        {
+            self.actions.push_back(Action::Complete {
+                request: id,
+                outcome: RequestOutcome {
+                    question: request.question,
+                    peer: peer.and_then(|peer| self.peers.get(&peer)).map(|peer| peer.address.clone()),
+                    result,
+                    took: now.instant.saturating_duration_since(request.since),
+                },
+            });
+        }
         if leaves_walk {
             // Whoever waits for the same peer learns how long.
             self.ask_waiting(now);
+        }
+        if let Some(result) = result {
+            self.watch_answer(now, id, peer, result);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Action, Engine, Now};
 use crate::error::DisconnectReason;
-use crate::message::Message;
+use crate::message::{Inventory, Message};
 use crate::peer::{ConnectionId, PeerId};
 use crate::proto::ProtocolError;
 use crate::wire::Command;
@@ -19,11 +19,27 @@ impl Engine {
         message: Message,
     ) -> Option<Message> {
         match message {
-            Message::Tx(tx) => self.answer_transaction(now, peer, connection, tx).map(Message::Tx),
-            Message::Block(block) => self.answer_block(now, peer, connection, block).map(Message::Block),
-            Message::Headers(headers) => self.answer_headers(now, peer, connection, headers).map(Message::Headers),
+            Message::Tx(tx) => {
+                // A request and a watch can both want it.
+                let unclaimed = self.answer_transaction(now, peer, connection, tx.clone());
+                let is_claimed = unclaimed.is_none();
+                let is_ours = self.watch_transaction(now, peer, connection, &tx, is_claimed);
+                unclaimed.filter(|_| !is_ours).map(Message::Tx)
+            }
+            Message::Block(block) => {
+                self.watch_busy_peer(now, connection);
+                self.answer_block(now, peer, connection, block).map(Message::Block)
+            }
+            Message::Headers(headers) => {
+                let unclaimed = self.answer_headers(now, peer, connection, headers)?;
+                // As with `inv`, an announcement is news for everybody.
+                self.watch_headers(now, peer, connection, &unclaimed);
+                Some(Message::Headers(unclaimed))
+            }
             Message::CmpctBlock(block) => {
-                self.answer_compact_block(now, peer, connection, block).map(Message::CmpctBlock)
+                let unclaimed = self.answer_compact_block(now, peer, connection, block)?;
+                self.watch_headers(now, peer, connection, &[*unclaimed.header()]);
+                Some(Message::CmpctBlock(unclaimed))
             }
             Message::BlockTxn(found) => {
                 self.answer_block_transactions(now, peer, connection, found).map(Message::BlockTxn)
@@ -35,9 +51,22 @@ impl Engine {
                 self.answer_dataref(now, peer, connection, proven).map(Message::DataRefTx)
             }
             Message::HdrsEn(headers) => {
-                self.answer_enriched_headers(now, peer, connection, headers).map(Message::HdrsEn)
+                let unclaimed = self.answer_enriched_headers(now, peer, connection, headers)?;
+                let headers: Vec<_> = unclaimed.iter().map(|item| item.header).collect();
+                self.watch_headers(now, peer, connection, &headers);
+                Some(Message::HdrsEn(unclaimed))
             }
-            Message::NotFound(items) => {
+            Message::NotFound(mut items) => {
+                let mut both = Vec::new();
+                items.retain(|item| {
+                    let is_ours = self.watch_not_found(now, connection, item);
+                    if is_ours && self.asks_transaction(peer, item) {
+                        both.push(*item);
+                    }
+                    !is_ours
+                });
+                // A request may have asked for what a watch wants, too.
+                self.answer_not_found(now, peer, connection, both);
                 let unclaimed = self.answer_not_found(now, peer, connection, items);
                 (!unclaimed.is_empty()).then_some(Message::NotFound(unclaimed))
             }
@@ -51,6 +80,7 @@ impl Engine {
             Message::Inv(items) => {
                 // An announcement is news for everybody, also where a broadcast learns from it.
                 self.hear_inventory(peer, &items);
+                self.watch_inventory(now, peer, connection, &items);
                 self.answer_inventory(now, peer, connection, &items);
                 Some(Message::Inv(items))
             }
@@ -67,6 +97,13 @@ impl Engine {
     pub(crate) fn awaits(&self, peer: PeerId, command: Command) -> bool {
         let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session()) else { return false };
         session.outstanding.awaits(command)
+    }
+
+    /// Whether a request has asked a peer for the transaction that an item names.
+    fn asks_transaction(&self, peer: PeerId, item: &Inventory) -> bool {
+        let session = self.peers.get(&peer).and_then(|peer| peer.session());
+        let wants = |txid| session.is_some_and(|session| session.outstanding.wants_transaction(&txid));
+        item.txid().is_some_and(wants)
     }
 
     /// Whether `handle_message` would give nothing back, so that the message need not wait for its turn.
@@ -86,7 +123,9 @@ impl Engine {
         length: u64,
         start: &[u8],
     ) {
-        let claimed = self.answer_too_large(now, peer, connection, command, length, start);
+        self.watch_busy_peer(now, connection);
+        let claimed = self.answer_too_large(now, peer, connection, command, length, start)
+            || (command == Command::TX && self.watch_too_large(now, connection));
         if !claimed {
             let limit = self.config.stream_threshold;
             let reason = DisconnectReason::Protocol(ProtocolError::Oversized { command, length, limit });

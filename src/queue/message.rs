@@ -32,17 +32,17 @@ pub struct Incoming {
 /// ends with the conduit. When the last clone is dropped, the queue is closed and what is in it is gone.
 #[derive(Clone, Debug)]
 pub struct Messages {
-    reader: Arc<Reader>,
+    reader: Arc<Reader<Incoming>>,
 }
 
 /// The one place from which all clones take.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(crate) struct Reader<T> {
     /// Held by the worker whose turn it is, also while he waits for the next batch.
-    turn: Mutex<std::vec::IntoIter<Queued>>,
+    turn: Mutex<std::vec::IntoIter<Queued<T>>>,
     /// The holder of the turn waits, so the queue is empty.
     is_waiting: AtomicBool,
-    batches: Receiver<Vec<Queued>>,
+    batches: Receiver<Vec<Queued<T>>>,
     gauge: Arc<Gauge>,
 }
 
@@ -55,16 +55,16 @@ pub(crate) struct Writer {
     commands: Option<Vec<Command>>,
 }
 
-/// A message and what it is charged.
+/// A message, or what else a queue holds, and what it is charged.
 #[derive(Clone, Debug)]
-pub(crate) struct Queued {
-    pub(crate) incoming: Incoming,
+pub(crate) struct Queued<T = Incoming> {
+    pub(crate) incoming: T,
     pub(crate) cost: usize,
 }
 
-/// How full the queue is.
+/// How full a queue is.
 #[derive(Debug)]
-struct Gauge {
+pub(crate) struct Gauge {
     bytes: AtomicUsize,
     items: AtomicUsize,
     bytes_limit: usize,
@@ -83,23 +83,9 @@ pub(crate) fn open(
     commands: Option<Vec<Command>>,
     message_threads: Vec<Sender<Inbound>>,
 ) -> (Writer, Messages) {
-    let (sender, receiver) = crossbeam_channel::unbounded();
-    let gauge = Arc::new(Gauge {
-        bytes: AtomicUsize::new(0),
-        items: AtomicUsize::new(0),
-        bytes_limit,
-        items_limit,
-        starved: AtomicBool::new(false),
-        closed: AtomicBool::new(false),
-        message_threads,
-    });
-    let reader = Reader {
-        turn: Mutex::default(),
-        is_waiting: AtomicBool::new(false),
-        batches: receiver,
-        gauge: gauge.clone(),
-    };
-    (Writer { batches: sender, gauge, commands }, Messages { reader: Arc::new(reader) })
+    let gauge = Arc::new(Gauge::new(bytes_limit, items_limit, message_threads));
+    let (batches, reader) = Reader::new(gauge.clone());
+    (Writer { batches, gauge, commands }, Messages { reader: Arc::new(reader) })
 }
 
 impl Messages {
@@ -133,7 +119,7 @@ impl Messages {
     /// Messages that wait in the queue.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.reader.gauge.items.load(Ordering::Acquire)
+        self.reader.len()
     }
 
     /// Whether no message waits.
@@ -142,11 +128,11 @@ impl Messages {
         self.len() == 0
     }
 
-    pub(crate) fn downgrade(&self) -> std::sync::Weak<Reader> {
+    pub(crate) fn downgrade(&self) -> std::sync::Weak<Reader<Incoming>> {
         Arc::downgrade(&self.reader)
     }
 
-    pub(crate) fn upgrade(reader: &std::sync::Weak<Reader>) -> Option<Self> {
+    pub(crate) fn upgrade(reader: &std::sync::Weak<Reader<Incoming>>) -> Option<Self> {
         reader.upgrade().map(|reader| Self { reader })
     }
 }
@@ -159,8 +145,14 @@ impl Iterator for Messages {
     }
 }
 
-impl Reader {
-    fn recv_until(&self, deadline: Option<Instant>) -> Result<Incoming, TryRecvError> {
+impl<T> Reader<T> {
+    /// A queue of batches whose items are charged to the gauge before they are put in.
+    pub(crate) fn new(gauge: Arc<Gauge>) -> (Sender<Vec<Queued<T>>>, Self) {
+        let (sender, batches) = crossbeam_channel::unbounded();
+        (sender, Self { turn: Mutex::default(), is_waiting: AtomicBool::new(false), batches, gauge })
+    }
+
+    pub(crate) fn recv_until(&self, deadline: Option<Instant>) -> Result<T, TryRecvError> {
         let mut turn = match deadline {
             None => self.turn.lock(),
             Some(deadline) => self.turn.try_lock_until(deadline).ok_or(TryRecvError::Empty)?,
@@ -183,7 +175,7 @@ impl Reader {
         self.take(&mut turn)
     }
 
-    fn try_recv(&self) -> Result<Incoming, TryRecvError> {
+    pub(crate) fn try_recv(&self) -> Result<T, TryRecvError> {
         loop {
             if let Some(mut turn) = self.turn.try_lock() {
                 return self.take(&mut turn);
@@ -196,7 +188,12 @@ impl Reader {
         }
     }
 
-    fn take(&self, turn: &mut std::vec::IntoIter<Queued>) -> Result<Incoming, TryRecvError> {
+    /// Items that wait in the queue.
+    pub(crate) fn len(&self) -> usize {
+        self.gauge.items()
+    }
+
+    fn take(&self, turn: &mut std::vec::IntoIter<Queued<T>>) -> Result<T, TryRecvError> {
         if turn.as_slice().is_empty() {
             match self.batches.try_recv() {
                 Ok(batch) => *turn = batch.into_iter(),
@@ -211,7 +208,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
         self.gauge.closed.store(true, Ordering::Release);
         // Frames parked for this queue are let go.
@@ -232,7 +229,7 @@ impl Writer {
 
     /// Whether every reader is gone.
     pub(crate) fn is_closed(&self) -> bool {
-        self.gauge.closed.load(Ordering::Acquire)
+        self.gauge.is_closed()
     }
 
     /// Makes room for a message of this cost, which must be put in then; if there is none, the message threads are
@@ -265,7 +262,50 @@ impl Writer {
 }
 
 impl Gauge {
-    fn try_charge(&self, cost: usize) -> bool {
+    pub(crate) fn new(bytes_limit: usize, items_limit: usize, message_threads: Vec<Sender<Inbound>>) -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            items: AtomicUsize::new(0),
+            bytes_limit,
+            items_limit,
+            starved: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            message_threads,
+        }
+    }
+
+    /// Whether every reader is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn items(&self) -> usize {
+        self.items.load(Ordering::SeqCst)
+    }
+
+    /// Bytes and items that fit below the limits less an eighth, which is left for what nobody asks for.
+    pub(crate) fn room_to_ask(&self) -> (usize, usize) {
+        let room = |limit: usize, used: usize| (limit - limit / 8).saturating_sub(used);
+        (room(self.bytes_limit, self.bytes.load(Ordering::SeqCst)), room(self.items_limit, self.items()))
+    }
+
+    /// Has the message threads woken once the queue is half empty.
+    pub(crate) fn starve(&self) {
+        self.starved.store(true, Ordering::SeqCst);
+    }
+
+    /// Keeps room for an item of up to so many bytes that may come.
+    pub(crate) fn reserve(&self, n: usize) -> bool {
+        self.charge_bytes(1, n)
+    }
+
+    /// Gives back what was kept.
+    pub(crate) fn release(&self, n: usize) {
+        self.bytes.fetch_sub(n, Ordering::SeqCst);
+    }
+
+    /// Charges an item if there is room now.
+    pub(crate) fn try_charge(&self, cost: usize) -> bool {
         self.try_charge_all(1, cost)
     }
 
@@ -273,19 +313,24 @@ impl Gauge {
         if self.items.load(Ordering::SeqCst).saturating_add(count) > self.items_limit {
             return false;
         }
-        // One message always fits an empty queue, however large it is.
-        let fits = |bytes: usize| {
-            let is_alone = bytes == 0 && count == 1;
-            (is_alone || bytes.saturating_add(cost) <= self.bytes_limit).then(|| bytes + cost)
-        };
-        let charged = self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_ok();
+        let charged = self.charge_bytes(count, cost);
         if charged {
             self.items.fetch_add(count, Ordering::SeqCst);
         }
         charged
     }
 
-    fn give_back(&self, cost: usize) {
+    fn charge_bytes(&self, count: usize, cost: usize) -> bool {
+        // One message always fits an empty queue, however large it is.
+        let fits = |bytes: usize| {
+            let is_alone = bytes == 0 && count == 1;
+            (is_alone || bytes.saturating_add(cost) <= self.bytes_limit).then(|| bytes + cost)
+        };
+        self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_ok()
+    }
+
+    /// Gives back what an item was charged.
+    pub(crate) fn give_back(&self, cost: usize) {
         let items = self.items.fetch_sub(1, Ordering::SeqCst) - 1;
         let bytes = self.bytes.fetch_sub(cost, Ordering::SeqCst) - cost;
         let is_low = bytes <= self.bytes_limit / 2 && items <= self.items_limit / 2;

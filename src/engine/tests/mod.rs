@@ -5,12 +5,13 @@ mod broadcasts;
 mod interleavings;
 mod peers;
 mod requests;
+mod watches;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome};
+use super::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome, WatchId};
 use crate::broadcast::ReceiptState;
 use crate::config::Config;
 use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
@@ -21,7 +22,9 @@ use crate::message::{
 use crate::network::Network;
 use crate::peer::{ConnectionId, PeerId};
 use crate::queue::events::Event;
+use crate::queue::message::Queued;
 use crate::request::{Answer, Question, RequestOptions};
+use crate::watch::Watched;
 use crate::wire::{BlockHash, MerkleRoot, Txid};
 
 /// An engine, its clock, and everything it wanted done.
@@ -40,6 +43,8 @@ struct World {
     receipts: Vec<(BroadcastId, PeerId, ReceiptState)>,
     over: Vec<BroadcastId>,
     events: Vec<Event>,
+    watched: Vec<(WatchId, Queued<Watched>)>,
+    ended_watches: Vec<WatchId>,
     /// Every action in words, if wanted.
     log: Option<Vec<String>>,
 }
@@ -62,6 +67,8 @@ impl World {
             receipts: Vec::new(),
             over: Vec::new(),
             events: Vec::new(),
+            watched: Vec::new(),
+            ended_watches: Vec::new(),
             log: None,
         }
     }
@@ -115,6 +122,8 @@ impl World {
                     self.receipts.push((broadcast, receipt.peer, receipt.state));
                 }
                 Action::BroadcastOver { broadcast } => self.over.push(broadcast),
+                Action::Deliver { watch, item } => self.watched.push((watch, item)),
+                Action::WatchOver { watch } => self.ended_watches.push(watch),
                 Action::Event(event) => self.events.push(event),
             }
         }
