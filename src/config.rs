@@ -410,7 +410,7 @@ mod tests {
         }
         let gib = |config: Config| config.worst_case_bytes() as f64 / f64::from(1 << 30);
         assert_eq!(format!("{:.1}", gib(c)), "2.7");
-        assert_eq!(format!("{:.1}", gib(Config::new(Network::Main).max_peers(8))), "1.0");
+        assert_eq!(format!("{:.1}", gib(Config::new(Network::Main).max_peers(8))), "1.1");
     }
 
     #[test]
