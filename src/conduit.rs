@@ -297,8 +297,7 @@ impl Conduit {
     /// not check whether those bits are what the network demands, nor anything else about a block or transaction; the
     /// tip is the header with most claimed work among the last few thousand.
     ///
-    /// The first 128 connections take part. Peers are told to announce blocks by `headers`, so do not send them
-    /// `sendheaders` yourself.
+    /// The first 128 connections take part. Peers are told by `sendheaders` to announce blocks by their headers.
     ///
     /// # Errors
     ///

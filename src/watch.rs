@@ -134,7 +134,8 @@ pub enum Watched {
 /// conduit.add_peers([node.address()])?;
 /// let watching = conduit.watch(Watch::new().transactions().tips())?; // before the start, nothing is missed
 /// conduit.start()?;
-/// conduit.wait_for_peers(1, Duration::from_secs(10))?;
+/// // A node announces nothing to whoever has not finished the handshake.
+/// assert!(node.wait_for_connections(1, Duration::from_secs(10)));
 ///
 /// let payment = transaction(1, 250);
 /// node.submit(payment.clone());

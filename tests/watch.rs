@@ -258,6 +258,8 @@ fn watch_two(what: Watch, configure: impl FnOnce(Config) -> Config) -> ([TestNod
     let watching = conduit.watch(what).unwrap();
     conduit.start().unwrap();
     conduit.wait_for_peers(2, PATIENCE).unwrap();
+    // A node announces nothing to whoever has not finished the handshake.
+    assert!(nodes.iter().all(|node| node.wait_for_connections(1, PATIENCE)));
     (nodes, watching, conduit)
 }
 
