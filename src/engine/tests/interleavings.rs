@@ -1,6 +1,7 @@
 //! Everything that can happen, in any order: each request ends once, and nothing is left behind.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -13,6 +14,8 @@ use crate::message::{
     MerkleProof, ProofTarget, ProvenTransaction, Reject, RejectCode,
 };
 use crate::proto::ProtocolError;
+use crate::queue::message::{Gauge, Reader};
+use crate::watch::Watch;
 use crate::wire::Command;
 
 /// One thing that a caller, a peer or time does. Small numbers stand for peers, things asked for, and places in lists.
@@ -76,6 +79,8 @@ enum Step {
     Jump,
     Start,
     Seeds(u8),
+    Watch(u8),
+    EndWatch,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -105,6 +110,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Jump),
         1 => Just(Step::Start),
         1 => (0..4_u8).prop_map(Step::Seeds),
+        1 => (1..8_u8).prop_map(Step::Watch),
+        1 => Just(Step::EndWatch),
     ]
 }
 
@@ -117,6 +124,8 @@ struct Play {
     owed: Vec<(ConnectionId, Message)>,
     answered: Vec<(ConnectionId, Message)>,
     asked_for_addresses: BTreeSet<ConnectionId>,
+    /// Nobody takes from their queues.
+    readers: Vec<Reader<Watched>>,
 }
 
 impl Play {
@@ -134,6 +143,7 @@ impl Play {
             owed: Vec::new(),
             answered: Vec::new(),
             asked_for_addresses: BTreeSet::new(),
+            readers: Vec::new(),
         }
     }
 
@@ -280,6 +290,17 @@ impl Play {
                     self.world.jump();
                 }
             }
+            Step::Watch(kinds) => {
+                let mut what = Watch::new();
+                (what.transactions, what.blocks, what.tips) = (kinds & 1 != 0, kinds & 2 != 0, kinds & 4 != 0);
+                let gauge = Arc::new(Gauge::new(1 << 20, 4, Vec::new()));
+                self.readers.push(Reader::new(gauge.clone()).1);
+                self.world.run(|engine, now| engine.watch(now, what, gauge, Arc::default()));
+            }
+            Step::EndWatch => {
+                drop(self.readers.pop());
+                self.world.run(Engine::handle_watch_room);
+            }
             Step::Start => self.world.start(),
             Step::Seeds(count) => {
                 let found = (0..count).map(|n| SocketAddr::from(([10, 3, 0, n], 8333))).collect();
@@ -370,6 +391,8 @@ fn question(kind: u8, n: u8) -> Question {
 fn answer(message: &Message) -> Vec<Message> {
     match message {
         Message::GetData(items) => items.iter().flat_map(thing).collect(),
+        Message::SendHeaders => Vec::new(),
+        Message::GetHeaders(request) if request.locator.is_empty() => vec![Message::Headers(Vec::new())],
         Message::GetHeaders(request) => vec![Message::Headers(vec![header_after(request.locator[0], 1)])],
         Message::GetHdrsEn(request) => vec![enriched(header_after(request.locator[0], 1))],
         Message::GetBlocks(_) => vec![Message::Inv(vec![Inventory::block(hash(50))])],
