@@ -305,8 +305,21 @@ fn broadcast_tells_what_became_of_each_transaction() {
 }
 
 #[test]
+fn watch_prints_each_transaction_once_and_ends_at_its_count() {
+    let (_node, address) = node(&["--tx-per-second", "200"]);
+    let args = ["--network", "regtest", "--connect", &address, "--transactions", "--count", "50"];
+    let (code, mut lines, statistics) = run("watch", &args);
+    assert_eq!(code, Some(0), "{statistics}");
+    assert!(lines.iter().all(|line| line.starts_with("tx ") && line.ends_with(" 250 bytes")), "{lines:?}");
+    lines.sort();
+    lines.dedup();
+    assert_eq!(lines.len(), 50);
+    assert!(statistics.starts_with("50 transactions, 12500 bytes; missed 0; peak memory "), "{statistics}");
+}
+
+#[test]
 fn help_goes_to_standard_output() {
-    for name in ["measure", "testnode", "broadcast"] {
+    for name in ["measure", "testnode", "broadcast", "watch"] {
         for flag in ["--help", "-h"] {
             let (code, lines, complaints) = run(name, &[flag]);
             assert!(lines[0].starts_with(&format!("Usage: {name}")), "{lines:?}");
@@ -344,6 +357,8 @@ fn bad_arguments_are_named() {
         ("measure", &["hold", "--connect", peer], "--connect 127.0.0.1:1: hold reads"),
         ("measure", &["hold", "--network", "moon"], "--network moon: no network \"moon\""),
         ("measure", &["hold", "--timeout", "0"], "--timeout: from 1 second"),
+        ("watch", &["--network", "regtest"], "--connect: needed on regtest"),
+        ("watch", &["--count", "some"], "--count some: "),
         ("testnode", &["--port", "70000"], "--port 70000: "),
         ("testnode", &["--latency", "5"], "--latency 5: a unit is missing"),
         ("testnode", &["--fault", "command=block"], "--fault command=block: no kind of fault"),
