@@ -2,25 +2,27 @@
 //!
 //! Sections 2 to 5 of the wire specification.
 
+mod data;
+mod headers;
+mod transactions;
+
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::chain::{Added, MAX_HEADERS, proves_work};
 use super::faults::Reception;
 use super::line::Line;
-use super::node::{Asked, News, Node};
-use super::pool::Verdict;
+use super::node::{News, Node};
 use super::sieve::{Fate, Sieve, Sifted, Step};
 use super::{LOG, now, unix};
 use crate::message::{
-    AuthCh, Block, BlockHeader, GetHeaders, Inventory, InventoryKind, Message, NetworkAddress, Reject, RejectCode,
-    SendCmpct, Services, TimestampedAddress, Transaction, Version,
+    AuthCh, BlockHeader, Message, NetworkAddress, Reject, RejectCode, SendCmpct, Services, TimestampedAddress,
+    Version,
 };
 use crate::proto::{Event, FrameBatch, Link, ProtocolError};
-use crate::wire::{BlockHash, Command, FrameError, FrameHeader, PayloadLimits, SharedBytes, Txid, sha256d};
+use crate::wire::{BlockHash, Command, FrameError, FrameHeader, PayloadLimits, SharedBytes, sha256d};
 
 /// One connection as its reader thread has it.
 #[derive(Debug)]
@@ -304,51 +306,6 @@ impl Session {
         }
     }
 
-    fn answer_headers(&mut self, request: &GetHeaders) -> Result<(), End> {
-        let world = self.node.world.lock();
-        let Some(headers) = world.chain.headers_after(request) else { return Ok(()) };
-        // Told that there is nothing behind the tip, the peer is known to have the tip.
-        let best = headers.last().map_or(world.chain.tip(), BlockHeader::hash);
-        drop(world);
-        self.send(&Message::Headers(headers))?;
-        // Only now: the next block may be announced by its header alone, which must not overtake these.
-        self.line.state().peer.best = best;
-        Ok(())
-    }
-
-    fn answer_data(&mut self, items: &[Inventory]) -> Result<(), End> {
-        let mut missing = Vec::new();
-        for item in items {
-            match item.kind {
-                InventoryKind::Transaction => {
-                    let transaction = self.node.world.lock().pool.get(&Txid::from_wire(item.hash)).cloned();
-                    match transaction {
-                        Some(transaction) => self.send(&Message::Tx(transaction))?,
-                        None => missing.push(*item),
-                    }
-                }
-                InventoryKind::DataRefTransaction => missing.push(*item),
-                InventoryKind::Block | InventoryKind::CompactBlock | InventoryKind::FilteredBlock => {
-                    let hash = BlockHash::from_wire(item.hash);
-                    let frame = self.node.world.lock().chain.frame(&hash).cloned();
-                    if let Some(frame) = frame.filter(|_| item.kind != InventoryKind::FilteredBlock)
-                        && !self.line.answer(frame)
-                    {
-                        return Err(End::Closed);
-                    }
-                    // A block ends a pass, and the end of a pass tells what was not there.
-                    self.tell_missing(&mut missing)?;
-                }
-                InventoryKind::Other(_) => {}
-            }
-        }
-        self.tell_missing(&mut missing)
-    }
-
-    fn tell_missing(&mut self, missing: &mut Vec<Inventory>) -> Result<(), End> {
-        if missing.is_empty() { Ok(()) } else { self.send(&Message::NotFound(std::mem::take(missing))) }
-    }
-
     fn answer_addresses(&mut self) -> Result<(), End> {
         let addresses = &self.node.config.addresses;
         if self.link != Link::Inbound || std::mem::replace(&mut self.addresses_told, true) || addresses.is_empty() {
@@ -361,184 +318,6 @@ impl Session {
             .take(MAX_ADDRESSES)
             .map(|address| TimestampedAddress { time, address: NetworkAddress::new(services, *address) });
         self.send(&Message::Addr(told.collect()))
-    }
-
-    fn inventory(&mut self, items: &[Inventory]) -> Result<(), End> {
-        let mut wanted = Vec::new();
-        let mut blocks = Vec::new();
-        let now = now();
-        let mut world = self.node.world.lock();
-        for item in items {
-            match item.kind {
-                InventoryKind::Transaction => {
-                    let txid = Txid::from_wire(item.hash);
-                    if !world.pool.wants(&txid) {
-                        continue;
-                    }
-                    let asked = world.asked.entry(txid).or_insert_with(|| Asked {
-                        announcers: Vec::new(),
-                        at: 0,
-                        since: now,
-                    });
-                    if !asked.announcers.contains(&self.line.whom.line) {
-                        asked.announcers.push(self.line.whom.line);
-                    }
-                    if asked.is_asked(self.line.whom.line) {
-                        asked.since = now;
-                        wanted.push(*item);
-                    } else if now >= asked.since + ASK_AGAIN_AFTER {
-                        asked.at =
-                            asked.announcers.iter().position(|id| *id == self.line.whom.line).unwrap_or(asked.at);
-                        asked.since = now;
-                        wanted.push(*item);
-                    }
-                }
-                InventoryKind::Block => {
-                    let hash = BlockHash::from_wire(item.hash);
-                    if world.chain.contains(&hash) {
-                        self.line.state().peer.best = hash;
-                    } else {
-                        blocks.push(hash);
-                    }
-                }
-                _ => return Err(End::Punished("an inventory that may not be announced")),
-            }
-        }
-        drop(world);
-        for hash in blocks {
-            let waiting = self.headers_asked.is_some_and(|since| now < since + HEADERS_TIMEOUT);
-            if self.has_headers && (waiting || !self.requested.is_empty()) {
-                self.has_more = true;
-            } else {
-                self.ask_headers(hash)?;
-            }
-        }
-        let limit = self.line.state().peer.inventory_limit;
-        wanted.chunks(limit).try_for_each(|items| self.send(&Message::GetData(items.to_vec())))
-    }
-
-    fn not_found(&mut self, items: &[Inventory]) {
-        let mut world = self.node.world.lock();
-        let unanswered = items.iter().filter_map(Inventory::txid);
-        let mut asked = Vec::new();
-        for txid in unanswered {
-            if world.asked.get(&txid).is_some_and(|asked| asked.is_asked(self.line.whom.line)) {
-                asked.extend(world.ask_another(&txid));
-            }
-        }
-        drop(world);
-        for (line, txid) in asked {
-            line.send_now(&Message::GetData(vec![Inventory::transaction(txid)]));
-        }
-    }
-
-    fn transaction(&mut self, transaction: &Transaction) -> Result<(), End> {
-        let txid = transaction.txid();
-        let mut world = self.node.world.lock();
-        let verdict = world.pool.offer(transaction);
-        let asked = world.asked.remove(&txid);
-        if verdict == Verdict::Accepted {
-            self.node.changed.notify_all();
-        }
-        drop(world);
-        match verdict {
-            Verdict::Accepted => {
-                let announcers = asked.map(|asked| asked.announcers).unwrap_or_default();
-                self.news.push(News { txid, from: Some(self.line.whom.line), announcers });
-                Ok(())
-            }
-            Verdict::Dropped => Ok(()),
-            Verdict::Rejected(code, reason, score) => {
-                self.reject(Command::TX, code, reason, *txid.as_wire())?;
-                self.punish(score, "an invalid transaction")
-            }
-        }
-    }
-
-    fn headers(&mut self, headers: &[BlockHeader]) -> Result<(), End> {
-        self.headers_asked = None;
-        self.has_headers = true;
-        let Some(first) = headers.first() else { return self.ask_blocks() };
-        let world = self.node.world.lock();
-        let connects = |hash: &BlockHash| {
-            world.chain.contains(hash) || self.in_wanted.contains(hash) || self.requested.contains(hash)
-        };
-        if !connects(&first.previous) {
-            drop(world);
-            self.unconnected += 1;
-            if self.unconnected.is_multiple_of(MAX_UNCONNECTED) {
-                self.punish(20, "headers of another chain")?;
-            }
-            return self.ask_headers(BlockHash::ZERO);
-        }
-        self.unconnected = 0;
-        let mut unknown = Vec::new();
-        let mut previous = first.previous;
-        for header in headers {
-            if header.previous != previous {
-                drop(world);
-                return self.punish(20, "headers that do not follow from each other");
-            }
-            if !proves_work(header) {
-                drop(world);
-                return self.punish(50, "a header without proof of work");
-            }
-            previous = header.hash();
-            if !connects(&previous) {
-                unknown.push(previous);
-            }
-        }
-        let locator = world.chain.locator();
-        drop(world);
-        self.line.state().peer.best = previous;
-        self.in_wanted.extend(&unknown);
-        self.wanted.extend(unknown);
-        self.ask_blocks()?;
-        if headers.len() == MAX_HEADERS {
-            let mut request = GetHeaders::new(vec![previous]);
-            request.locator.extend(locator);
-            self.headers_asked = Some(now());
-            self.send(&Message::GetHeaders(request))?;
-        }
-        Ok(())
-    }
-
-    fn block(&mut self, block: &Block) -> Result<(), End> {
-        let hash = block.hash();
-        let added = self.node.world.lock().chain.add(block);
-        let invalid = if let Added::Invalid(reason) = added { Some(reason) } else { None };
-        self.node.after_blocks([added]);
-        if let Some(reason) = invalid {
-            self.reject(Command::BLOCK, RejectCode::Invalid, reason.to_owned(), *hash.as_wire())?;
-            return self.punish(100, "an invalid block");
-        }
-        self.requested.remove(&hash);
-        self.ask_blocks()
-    }
-
-    /// Asks for the headers behind our best one.
-    fn ask_headers(&mut self, stop: BlockHash) -> Result<(), End> {
-        self.headers_asked = Some(now());
-        let locator = self.node.world.lock().chain.locator();
-        self.send(&Message::GetHeaders(GetHeaders::new(locator).stop_at(stop)))
-    }
-
-    /// Asks for blocks whose headers came, a few at a time.
-    fn ask_blocks(&mut self) -> Result<(), End> {
-        let mut items = Vec::new();
-        while self.requested.len() < MAX_BLOCKS_IN_FLIGHT
-            && let Some(hash) = self.wanted.pop_front()
-        {
-            self.in_wanted.remove(&hash);
-            if !self.node.world.lock().chain.contains(&hash) {
-                self.requested.insert(hash);
-                items.push(Inventory::block(hash));
-            }
-        }
-        if self.requested.is_empty() && std::mem::take(&mut self.has_more) {
-            self.ask_headers(BlockHash::ZERO)?;
-        }
-        if items.is_empty() { Ok(()) } else { self.send(&Message::GetData(items)) }
     }
 
     fn malformed(&mut self, command: Command) -> Result<(), End> {
@@ -631,14 +410,6 @@ const READ_LEN: usize = 128 * 1_024;
 const PING_FRAME_LEN: usize = FrameHeader::BASIC_LEN + 8;
 /// `MAX_ADDR_TO_SEND` of the node.
 const MAX_ADDRESSES: usize = 1_000;
-/// `MAX_BLOCKS_IN_TRANSIT_PER_PEER` of the node.
-const MAX_BLOCKS_IN_FLIGHT: usize = 16;
-/// A transaction that was not delivered for so long is asked of whoever announces it next.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// `MAX_UNCONNECTING_HEADERS` of the node.
-const MAX_UNCONNECTED: u32 = 10;
-/// Headers that did not come for so long will not come.
-const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// `-banscore` of the node.
 const MAX_SCORE: u32 = 100;
 const FINISH_LIMIT: Duration = Duration::from_secs(1);
