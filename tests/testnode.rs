@@ -213,12 +213,13 @@ fn what_is_not_for_it_is_ignored() {
     let node = start(1);
     let mut peer = Peer::connect(&node);
     let unknown = |name| Message::Unknown { command: Command::new(name).unwrap(), payload: SharedBytes::default() };
-    peer.send_all(&[unknown("mempool"), unknown("feefilter2"), unknown("sendaddrv2"), Message::Verack]);
+    let never_read = Message::NotFound(vec![Inventory::transaction(transaction(2, 100).txid())]);
+    peer.send_all(&[unknown("hdrsen"), unknown("feefilter2"), unknown("sendaddrv2"), never_read]);
     let mut broken = Message::Tx(transaction(1, 100)).to_frame(Network::Regtest.magic()).to_vec();
     broken[30] ^= 1;
     peer.stream.write_all(&broken).unwrap();
     assert!(peer.said().is_empty());
-    assert_eq!(node.received(Command::MEMPOOL), 1);
+    assert_eq!((node.received(Command::HDRSEN), node.score(0)), (1, 0));
     assert!(node.mempool().is_empty());
 }
 

@@ -5,7 +5,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::block::merkle_root;
-use crate::message::{Block, BlockHeader, GetHeaders, OutPoint, Transaction, TransactionInput, TransactionOutput};
+use crate::message::{
+    Block, BlockHeader, GetBlocks, GetHeaders, OutPoint, Transaction, TransactionInput, TransactionOutput,
+};
 use crate::network::Network;
 use crate::wire::{BlockHash, Command, Frame, MerkleRoot, Txid, write_compact_size};
 
@@ -104,16 +106,38 @@ impl Chain {
         if request.locator.is_empty() {
             return self.header(&request.stop).map(|header| vec![header]);
         }
-        let fork = request.locator.iter().find(|hash| self.is_active(hash));
-        let fork = fork.and_then(|hash| self.height_of(hash)).unwrap_or(0);
         let mut headers = Vec::new();
-        for hash in self.active.iter().skip(fork as usize + 1).take(MAX_HEADERS) {
+        for hash in self.after(&request.locator).iter().take(MAX_HEADERS) {
             headers.extend(self.header(hash));
             if *hash == request.stop {
                 break;
             }
         }
         Some(headers)
+    }
+
+    /// What `getblocks` lists: at most 500 blocks, not the one at which it stops.
+    pub(super) fn hashes_after(&self, request: &GetBlocks) -> Vec<BlockHash> {
+        let hashes = self.after(&request.locator).iter().take_while(|hash| **hash != request.stop);
+        hashes.take(MAX_LISTED).copied().collect()
+    }
+
+    /// How far below the tip a block is.
+    pub(super) fn depth(&self, hash: &BlockHash) -> Option<u32> {
+        self.height_of(hash).map(|height| self.height().saturating_sub(height))
+    }
+
+    /// The block of the active chain that holds the transaction.
+    pub(super) fn block_with(&self, txid: &Txid) -> Option<Block> {
+        let blocks = self.active.iter().rev().filter_map(|hash| self.block(hash));
+        { blocks }.find(|block| block.transactions().any(|transaction| transaction.txid() == *txid))
+    }
+
+    /// The active chain behind the first hash of a locator that is on it, or behind the first block.
+    fn after(&self, locator: &[BlockHash]) -> &[BlockHash] {
+        let fork =
+            locator.iter().find(|hash| self.is_active(hash)).and_then(|hash| self.height_of(hash)).unwrap_or(0);
+        &self.active[fork as usize + 1..]
     }
 
     /// Hashes of the active chain, newest first: twelve in a row, then ever longer steps, then the first block.
@@ -316,6 +340,8 @@ const EASIEST_BITS: u32 = 0x207f_ffff;
 const BLOCK_SECONDS: u32 = 600;
 /// `MAX_HEADERS_RESULTS` of the node.
 pub(super) const MAX_HEADERS: usize = 2_000;
+/// The most hashes in an answer to `getblocks`.
+pub(super) const MAX_LISTED: usize = 500;
 
 const GENESIS_MERKLE_ROOT: &str = "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b";
 /// The one transaction of every network's first block.

@@ -41,6 +41,19 @@ pub struct TestNodeConfig {
     ///
     /// The default is 1 GiB.
     pub mempool_bytes: usize,
+    /// Whether it serves bloom filters and says so in its services, as a node does with `-peerbloomfilters=1`.
+    ///
+    /// The default is false: a filter costs its sender 100 points, and so the connection.
+    pub bloom: bool,
+    /// Whether it answers `mempool`, as a node does with `-rejectmempoolrequest=0`; only with
+    /// [`bloom`](Self::bloom), too.
+    ///
+    /// The default is false: asking ends the connection.
+    pub mempool_requests: bool,
+    /// What transactions are taken to pay, in satoshis for 1,000 bytes, because what they spend is not known.
+    ///
+    /// Peers whose `feefilter` is above that do not hear of them. The default is 1,000.
+    pub fee_rate: i64,
 }
 
 impl Default for TestNodeConfig {
@@ -55,6 +68,9 @@ impl Default for TestNodeConfig {
             addresses: Vec::new(),
             max_recv_payload_length: 2 * 1_024 * 1_024,
             mempool_bytes: 1_024 * 1_024 * 1_024,
+            bloom: false,
+            mempool_requests: false,
+            fee_rate: 1_000,
         }
     }
 }
@@ -120,6 +136,27 @@ impl TestNodeConfig {
     #[must_use]
     pub const fn mempool_bytes(mut self, bytes: usize) -> Self {
         self.mempool_bytes = bytes;
+        self
+    }
+
+    /// Sets [`bloom`](Self#structfield.bloom).
+    #[must_use]
+    pub const fn bloom(mut self, on: bool) -> Self {
+        self.bloom = on;
+        self
+    }
+
+    /// Sets [`mempool_requests`](Self#structfield.mempool_requests).
+    #[must_use]
+    pub const fn mempool_requests(mut self, on: bool) -> Self {
+        self.mempool_requests = on;
+        self
+    }
+
+    /// Sets [`fee_rate`](Self#structfield.fee_rate).
+    #[must_use]
+    pub const fn fee_rate(mut self, satoshis_per_kilobyte: i64) -> Self {
+        self.fee_rate = satoshis_per_kilobyte;
         self
     }
 }

@@ -17,11 +17,13 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::cutter::Cutter;
 use super::faults::{Reception, Whom};
+use super::node::News;
 use super::now;
+use super::peer::Peer;
 use super::switches::Switches;
 use crate::message::{Inventory, Message};
 use crate::proto::Connection;
-use crate::wire::{BlockHash, Command, Frame, SharedBytes};
+use crate::wire::{Command, Frame, SharedBytes};
 
 /// One connection, shared by its reader, its writer and whoever sends.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(super) struct State {
     pub(super) proto: Connection,
     /// What the node knows of the peer.
     pub(super) peer: Peer,
+    /// What the last `feefilter` said; 0 before there was one.
+    fee_rate_told: i64,
     /// Announcements that wait for room.
     announcements: Vec<Inventory>,
     /// Bytes that go before those in `proto`, each piece at its time.
@@ -56,20 +60,6 @@ pub(super) struct State {
     /// A buffer to be used again.
     spare: Vec<u8>,
     pub(super) closed: bool,
-}
-
-/// What a peer told about itself, and what it is known to have.
-#[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) established: bool,
-    /// It wants transactions announced.
-    pub(super) relay: bool,
-    /// It asked for blocks to be announced by `headers`.
-    pub(super) headers: bool,
-    /// The last block it is known to have the header of.
-    pub(super) best: BlockHash,
-    /// Most items it takes in one inventory.
-    pub(super) inventory_limit: usize,
 }
 
 #[derive(Debug)]
@@ -97,16 +87,10 @@ impl Line {
     ) -> io::Result<Arc<Self>> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(DIRECT_TIMEOUT))?;
-        let peer = Peer {
-            established: false,
-            relay: false,
-            headers: false,
-            best: BlockHash::ZERO,
-            inventory_limit: 29_126,
-        };
         let state = State {
             proto,
-            peer,
+            peer: Peer::new(),
+            fee_rate_told: 0,
             announcements: Vec::new(),
             pieces: VecDeque::new(),
             piece_bytes: 0,
@@ -194,6 +178,21 @@ impl Line {
         }
     }
 
+    /// Tells the peer from which fee rate on the node wants to hear of transactions, as it does when that changes.
+    ///
+    /// In initial block download it wants none, and to a peer that knows nothing else it need not say so afterwards.
+    pub(super) fn tell_fee_filter(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        // Looked at under the lock, so that the last word is the right one.
+        let satoshis_per_kilobyte = if self.switches.is_syncing() { HIGHEST_FEE_RATE } else { 0 };
+        let told = std::mem::replace(&mut state.fee_rate_told, satoshis_per_kilobyte);
+        if !state.closed && state.peer.version >= FEEFILTER_VERSION && told != satoshis_per_kilobyte {
+            let message = Message::FeeFilter { satoshis_per_kilobyte };
+            state.proto.send(now(), message.to_frame(self.magic));
+            self.flush_state(&mut state);
+        }
+    }
+
     /// Sends bytes as they are, behind whatever was queued before; waits while the peer takes too little.
     pub(super) fn send_bytes(self: &Arc<Self>, bytes: &[u8]) -> bool {
         self.send_shared(SharedBytes::copy_from(bytes))
@@ -238,13 +237,17 @@ impl Line {
         self.flush_state(&mut self.state.lock());
     }
 
-    /// Announces transactions to a peer that wants to hear of them; waits for nothing.
-    pub(super) fn announce(self: &Arc<Self>, items: impl IntoIterator<Item = Inventory>) {
+    /// Announces those of the transactions that the peer wants to hear of; waits for nothing.
+    ///
+    /// `asked`: it asked for them, whether it wants others or not.
+    pub(super) fn announce<'a>(self: &Arc<Self>, news: impl IntoIterator<Item = &'a News>, asked: bool) {
         let mut state = self.state.lock();
-        if state.closed || !state.peer.established || !state.peer.relay {
+        let State { peer, announcements, closed, .. } = &mut *state;
+        if *closed || !peer.established || !(asked || peer.relay) {
             return;
         }
-        state.announcements.extend(items);
+        let wanted = news.into_iter().filter(|news| peer.wants(news));
+        announcements.extend(wanted.map(|news| Inventory::transaction(news.transaction.txid())));
         state.move_announcements(self.magic);
         self.flush_state(&mut state);
     }
@@ -524,6 +527,10 @@ fn taken(result: io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
+/// `FEEFILTER_VERSION` of the node.
+const FEEFILTER_VERSION: i32 = 70_013;
+/// What the node says in initial block download, its largest rounding bucket; satoshis for 1,000 bytes.
+const HIGHEST_FEE_RATE: i64 = 9_577_383;
 /// How long a thread that answers may be held up by a peer who does not read, before the writer takes over.
 const DIRECT_TIMEOUT: Duration = Duration::from_millis(1);
 /// More than this goes to the writer straight away, so that reading goes on beside it; bytes.

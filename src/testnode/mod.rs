@@ -41,8 +41,10 @@ mod config;
 mod cutter;
 mod faults;
 mod flood;
+mod forms;
 mod line;
 mod node;
+mod peer;
 mod pool;
 mod session;
 mod sieve;
@@ -228,15 +230,35 @@ impl TestNode {
     pub fn submit(&self, transaction: Transaction) -> bool {
         let txid = transaction.txid();
         let mut world = self.node.world.lock();
-        let accepted = world.pool.offer(&transaction) == Verdict::Accepted;
+        let fee_rate = world.fee_rate;
+        let accepted = world.pool.offer(&transaction, fee_rate) == Verdict::Accepted;
         let asked = world.asked.remove(&txid);
         self.node.changed.notify_all();
         drop(world);
         if accepted {
             let announcers = asked.map(|asked| asked.announcers).unwrap_or_default();
-            self.node.announce_transactions(&[News { txid, from: None, announcers }]);
+            self.node.announce_transactions(&[News { transaction, fee_rate, from: None, announcers }]);
         }
         accepted
+    }
+
+    /// Takes all transactions that come from now on to pay this much for 1,000 bytes.
+    ///
+    /// The node cannot know: it has no unspent outputs. Peers whose `feefilter` is above that do not hear of them.
+    pub fn set_fee_rate(&self, satoshis_per_kilobyte: i64) {
+        self.node.world.lock().fee_rate = satoshis_per_kilobyte;
+    }
+
+    /// Has `datareftx` for a transaction of its chain from now on; false if the active chain does not hold it.
+    ///
+    /// A real node has them for transactions that a miner's coinbase refers to. Without any, `getdata` for one is answered
+    /// with `notfound`.
+    pub fn add_dataref(&self, txid: Txid) -> bool {
+        let mut world = self.node.world.lock();
+        let proven = world.chain.block_with(&txid).and_then(|block| forms::proven(&block, &txid));
+        let is_there = proven.is_some();
+        world.datarefs.extend(proven.map(|proven| (txid, proven)));
+        is_there
     }
 
     /// Rejects every new transaction from now on with this code and reason; `None` ends that.
@@ -279,6 +301,24 @@ impl TestNode {
     #[must_use]
     pub fn wait_for_received(&self, command: Command, count: u64, timeout: Duration) -> bool {
         self.node.wait(deadline(timeout), |world| world.received.get(&command).copied().unwrap_or(0) >= count)
+    }
+
+    /// The misbehaviour score of a connection, also after its end.
+    ///
+    /// Connections are numbered as in [`Fault::connection`](Fault#structfield.connection). At 100 the node ends it; it bans
+    /// nobody, as a real one does not ban loopback addresses.
+    #[must_use]
+    pub fn score(&self, connection: usize) -> u32 {
+        self.node.world.lock().scores.get(&connection).copied().unwrap_or(0)
+    }
+
+    /// While on, the node is in initial block download, as a real one is until its newest block is recent.
+    ///
+    /// It does not answer `getheaders` and `gethdrsen`, takes no notice of transactions in `inv`, announces no blocks, and
+    /// sends a `feefilter` that nothing passes; with the end of it one of 0. Everything else goes on.
+    pub fn initial_download(&self, on: bool) {
+        self.node.switches.set_syncing(on);
+        self.node.lines(true).iter().for_each(|line| line.tell_fee_filter());
     }
 
     /// Sends a message to all peers, one after the other; returns to how many. Joined nodes get nothing.

@@ -14,12 +14,14 @@ use super::chain::{Added, Chain};
 use super::config::TestNodeConfig;
 use super::faults::Whom;
 use super::flood::Flood;
+use super::forms;
 use super::line::Line;
+use super::peer::Peer;
 use super::pool::Pool;
 use super::session::Session;
 use super::switches::Switches;
 use super::{LOG, now, unix};
-use crate::message::{Inventory, Message, Services};
+use crate::message::{Inventory, Message, ProvenTransaction, Services, Transaction};
 use crate::proto::{Connection, Link, Settings};
 use crate::wire::{BlockHash, Command, Txid};
 
@@ -43,6 +45,14 @@ pub(super) struct World {
     pub(super) pool: Pool,
     /// Transactions asked for.
     pub(super) asked: HashMap<Txid, Asked>,
+    /// What transactions are taken to pay from now on, in satoshis for 1,000 bytes.
+    pub(super) fee_rate: i64,
+    /// Transactions that `datareftx` has.
+    pub(super) datarefs: HashMap<Txid, ProvenTransaction>,
+    /// The digests of the notices of double spends that came.
+    pub(super) double_spends: HashSet<[u8; 32]>,
+    /// The misbehaviour scores that are not 0, by the number of the connection.
+    pub(super) scores: HashMap<usize, u32>,
     /// How many messages came of each command.
     pub(super) received: HashMap<Command, u64>,
     lines: HashMap<u64, Registered>,
@@ -75,7 +85,9 @@ pub(super) struct Asked {
 /// A transaction to be announced, and which lines know it already.
 #[derive(Debug)]
 pub(super) struct News {
-    pub(super) txid: Txid,
+    pub(super) transaction: Transaction,
+    /// What it pays, in satoshis for 1,000 bytes.
+    pub(super) fee_rate: i64,
     pub(super) from: Option<u64>,
     pub(super) announcers: Vec<u64>,
 }
@@ -94,6 +106,10 @@ impl Node {
             chain,
             pool: Pool::new(config.mempool_bytes),
             asked: HashMap::new(),
+            fee_rate: config.fee_rate,
+            datarefs: HashMap::new(),
+            double_spends: HashSet::new(),
+            scores: HashMap::new(),
             received: HashMap::new(),
             lines: HashMap::new(),
             next_line: 0,
@@ -156,7 +172,7 @@ impl Node {
         Settings {
             magic: self.magic,
             user_agent: self.config.user_agent.clone(),
-            services: Services::NETWORK | Services::BITCOIN_CASH,
+            services: self.services(),
             start_height: i32::try_from(height).unwrap_or(i32::MAX),
             relay: true,
             max_recv_payload_length: self.config.max_recv_payload_length,
@@ -167,6 +183,11 @@ impl Node {
             ping_timeout: NODE_TIMEOUT,
             stall_timeout: NODE_TIMEOUT,
         }
+    }
+
+    fn services(&self) -> Services {
+        let services = Services::NETWORK | Services::BITCOIN_CASH;
+        if self.config.bloom { services | Services::BLOOM } else { services }
     }
 
     /// Notes that a connection's handshake is done.
@@ -228,13 +249,16 @@ impl Node {
         for line in self.lines(true).into_iter().filter(|line| !line.is_silent()) {
             let id = line.whom.line;
             let unknown = news.iter().filter(|news| news.from != Some(id) && !news.announcers.contains(&id));
-            line.announce(unknown.map(|news| Inventory::transaction(news.txid)));
+            line.announce(unknown, false);
         }
     }
 
     /// Tells all connections of blocks that joined the active chain, in the way each asked for.
     pub(super) fn announce_blocks(&self, joined: &[BlockHash]) {
         let Some(tip) = joined.last() else { return };
+        if self.switches.is_syncing() {
+            return;
+        }
         let lines: Vec<_> = self.lines(true).into_iter().filter(|line| !line.is_silent()).collect();
         let world = self.world.lock();
         // Decided and queued in one go, or a header could overtake the one before it.
@@ -247,11 +271,11 @@ impl Node {
     pub(super) fn after_blocks(&self, added: impl IntoIterator<Item = Added>) {
         let mut announced = Vec::new();
         let mut world = self.world.lock();
-        let World { chain, pool, .. } = &mut *world;
+        let World { chain, pool, fee_rate, .. } = &mut *world;
         for added in added {
             let Added::Tip { left, joined } = added else { continue };
             let block = |hash: &BlockHash| chain.block(hash).expect("blocks are never forgotten");
-            left.iter().for_each(|hash| pool.block_left(&block(hash)));
+            left.iter().for_each(|hash| pool.block_left(&block(hash), *fee_rate));
             joined.iter().for_each(|hash| pool.block_joined(&block(hash)));
             announced.extend(joined);
         }
@@ -352,26 +376,52 @@ impl World {
 
     fn queue_announcement(&self, line: &Line, joined: &[BlockHash], tip: &BlockHash) {
         let mut state = line.state();
-        if state.closed {
+        if state.closed || !state.peer.hears_of_height(self.chain.height()) {
             return;
         }
-        let headers: Vec<_> = joined.iter().filter_map(|hash| self.chain.header(hash)).collect();
-        let best = &state.peer.best;
-        let knows_parent = headers.first().is_some_and(|first| {
-            self.chain.is_active(best) && self.chain.height_of(best) >= self.chain.height_of(&first.previous)
-        });
-        let message = if state.peer.headers && headers.len() <= MAX_ANNOUNCED_HEADERS && knows_parent {
-            state.peer.best = *tip;
-            Message::Headers(headers)
-        } else {
-            Message::Inv(vec![Inventory::block(*tip)])
+        let message = match self.announcement(&state.peer, joined, line.whom.line) {
+            Some(message) => {
+                state.peer.best = *tip;
+                message
+            }
+            None => Message::Inv(vec![Inventory::block(*tip)]),
         };
         state.proto.send(now(), message.to_frame(line.magic));
+    }
+
+    /// The blocks in the form the peer asked for; `None` where a node falls back to an `inv` of the tip (section 4.3).
+    fn announcement(&self, peer: &Peer, joined: &[BlockHash], line: u64) -> Option<Message> {
+        let headers: Vec<_> = joined.iter().filter_map(|hash| self.chain.header(hash)).collect();
+        let first = headers.first()?;
+        let knows_parent = self.chain.is_active(&peer.best)
+            && self.chain.height_of(&peer.best) >= self.chain.height_of(&first.previous);
+        if headers.len() > MAX_ANNOUNCED_HEADERS || !knows_parent {
+            return None;
+        }
+        if let [hash] = joined
+            && peer.compact
+            && peer.version >= COMPACT_VERSION
+        {
+            return self.chain.block(hash).map(|block| forms::compact(&block, line));
+        }
+        if peer.headers {
+            return Some(Message::Headers(headers));
+        }
+        if !peer.enriched {
+            return None;
+        }
+        let blocks = joined.iter().filter_map(|hash| self.chain.block(hash));
+        let items = blocks.map(|block| forms::enriched(&block, block.hash() == self.chain.tip()));
+        let items = forms::up_to_limit(items, peer.payload_limit);
+        let fits = items.len() == joined.len() && peer.payload_limit > 0;
+        fits.then_some(Message::HdrsEn(items))
     }
 }
 
 /// `-p2ptimeout` of the node: for a pong, and for a peer that takes nothing.
 const NODE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// `SHORT_IDS_BLOCKS_VERSION` of the node, with which it sends compact blocks unasked.
+const COMPACT_VERSION: i32 = 70_015;
 /// `MAX_BLOCKS_TO_ANNOUNCE` of the node.
 const MAX_ANNOUNCED_HEADERS: usize = 8;

@@ -31,6 +31,8 @@ pub(super) struct Pool {
 struct Entry {
     number: u64,
     transaction: Transaction,
+    /// In satoshis for 1,000 bytes.
+    fee_rate: i64,
 }
 
 /// What the node makes of a transaction.
@@ -59,8 +61,9 @@ impl Pool {
         }
     }
 
-    /// Takes a transaction in if nothing speaks against it that can be seen without its inputs.
-    pub(super) fn offer(&mut self, transaction: &Transaction) -> Verdict {
+    /// Takes a transaction in if nothing speaks against it that can be seen without its inputs; it is taken to pay
+    /// `fee_rate` satoshis for 1,000 bytes.
+    pub(super) fn offer(&mut self, transaction: &Transaction, fee_rate: i64) -> Verdict {
         let txid = transaction.txid();
         if !self.wants(&txid) {
             return Verdict::Dropped;
@@ -80,7 +83,7 @@ impl Pool {
         if self.bytes + transaction.raw().len() > self.limit_bytes {
             return Verdict::Rejected(RejectCode::InsufficientFee, "mempool full".to_owned(), 0);
         }
-        self.insert(transaction.clone());
+        self.insert(transaction.clone(), fee_rate);
         Verdict::Accepted
     }
 
@@ -103,9 +106,14 @@ impl Pool {
 
     /// The mempool in the order it was filled.
     pub(super) fn list(&self) -> Vec<&Transaction> {
+        self.list_with_fees().into_iter().map(|(transaction, _)| transaction).collect()
+    }
+
+    /// The same with what each pays, in satoshis for 1,000 bytes.
+    pub(super) fn list_with_fees(&self) -> Vec<(&Transaction, i64)> {
         let mut entries: Vec<_> = self.entries.values().collect();
         entries.sort_unstable_by_key(|entry| entry.number);
-        entries.into_iter().map(|entry| &entry.transaction).collect()
+        entries.into_iter().map(|entry| (&entry.transaction, entry.fee_rate)).collect()
     }
 
     /// Refuses every new transaction from now on, or none.
@@ -137,21 +145,21 @@ impl Pool {
     }
 
     /// Takes note of a block that left the active chain: its transactions wait for another one.
-    pub(super) fn block_left(&mut self, block: &Block) {
+    pub(super) fn block_left(&mut self, block: &Block, fee_rate: i64) {
         for view in block.transactions().skip(1) {
             if self.mined.remove(&view.txid()).is_some() {
-                self.insert(view.to_transaction());
+                self.insert(view.to_transaction(), fee_rate);
             }
         }
     }
 
-    fn insert(&mut self, transaction: Transaction) {
+    fn insert(&mut self, transaction: Transaction, fee_rate: i64) {
         let txid = transaction.txid();
         for input in transaction.inputs() {
             self.spent.insert(input.previous_output, txid);
         }
         self.bytes += transaction.raw().len();
-        self.entries.insert(txid, Entry { number: self.next, transaction });
+        self.entries.insert(txid, Entry { number: self.next, transaction, fee_rate });
         self.next += 1;
     }
 
@@ -227,8 +235,8 @@ mod tests {
         let list: Vec<_> = (1..50).map(|n| spend(&[point(n)], &[1])).collect();
         for transaction in &list {
             assert!(pool.wants(&transaction.txid()));
-            assert_eq!(pool.offer(transaction), Verdict::Accepted);
-            assert_eq!(pool.offer(transaction), Verdict::Dropped);
+            assert_eq!(pool.offer(transaction, 1_000), Verdict::Accepted);
+            assert_eq!(pool.offer(transaction, 1_000), Verdict::Dropped);
             assert!(!pool.wants(&transaction.txid()));
         }
         assert_eq!(pool.list(), list.iter().collect::<Vec<_>>());
@@ -249,17 +257,17 @@ mod tests {
             (spend(&[point(1), OutPoint::NULL], &[1]), "bad-txns-prevout-null", 10),
         ] {
             let rejected = Verdict::Rejected(RejectCode::Invalid, reason.to_owned(), score);
-            assert_eq!(pool.offer(&transaction), rejected);
-            assert_eq!(pool.offer(&transaction), Verdict::Dropped, "{reason} again");
+            assert_eq!(pool.offer(&transaction, 1_000), rejected);
+            assert_eq!(pool.offer(&transaction, 1_000), Verdict::Dropped, "{reason} again");
         }
     }
 
     #[test]
     fn a_second_spend_of_the_same_output_is_dropped_without_a_word() {
         let mut pool = Pool::new(1_000_000);
-        assert_eq!(pool.offer(&spend(&[point(1)], &[1])), Verdict::Accepted);
+        assert_eq!(pool.offer(&spend(&[point(1)], &[1]), 1_000), Verdict::Accepted);
         let rival = spend(&[point(2), point(1)], &[2]);
-        assert_eq!(pool.offer(&rival), Verdict::Dropped);
+        assert_eq!(pool.offer(&rival, 1_000), Verdict::Dropped);
         assert!(!pool.wants(&rival.txid()), "it is not asked for again");
     }
 
@@ -268,19 +276,19 @@ mod tests {
         let mut pool = Pool::new(1_000_000);
         let (one, two) = (spend(&[point(1)], &[1]), spend(&[point(2)], &[1]));
         pool.refuse(one.txid(), RejectCode::NonStandard, "dust".to_owned());
-        assert_eq!(pool.offer(&one), Verdict::Rejected(RejectCode::NonStandard, "dust".to_owned(), 0));
+        assert_eq!(pool.offer(&one, 1_000), Verdict::Rejected(RejectCode::NonStandard, "dust".to_owned(), 0));
         pool.refuse_all(Some((RejectCode::InsufficientFee, "mempool min fee not met".to_owned())));
-        assert!(matches!(pool.offer(&two), Verdict::Rejected(RejectCode::InsufficientFee, ..)));
+        assert!(matches!(pool.offer(&two, 1_000), Verdict::Rejected(RejectCode::InsufficientFee, ..)));
         pool.refuse_all(None);
-        assert_eq!(pool.offer(&two), Verdict::Accepted);
+        assert_eq!(pool.offer(&two, 1_000), Verdict::Accepted);
     }
 
     #[test]
     fn a_full_pool_says_so() {
         let one = spend(&[point(1)], &[1]);
         let mut pool = Pool::new(one.raw().len());
-        assert_eq!(pool.offer(&one), Verdict::Accepted);
+        assert_eq!(pool.offer(&one, 1_000), Verdict::Accepted);
         let full = Verdict::Rejected(RejectCode::InsufficientFee, "mempool full".to_owned(), 0);
-        assert_eq!(pool.offer(&spend(&[point(2)], &[1])), full);
+        assert_eq!(pool.offer(&spend(&[point(2)], &[1]), 1_000), full);
     }
 }

@@ -18,6 +18,15 @@ pub(super) struct Sieve {
     gathered: Vec<u8>,
     /// Whether the start of the next header came with earlier input.
     header_is_split: bool,
+    stage: Stage,
+}
+
+/// How far the handshake is by what the peer has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    AwaitVersion,
+    AwaitVerack,
+    Done,
 }
 
 /// What is done with a frame.
@@ -27,6 +36,8 @@ pub(super) enum Fate {
     Drop,
     Ping,
     Reject,
+    /// It is out of turn at this stage of the handshake. Only the sieve says so.
+    Early(Stage),
 }
 
 /// What to do next with the input.
@@ -40,6 +51,8 @@ pub(super) enum Step {
     Ping(Vec<u8>),
     /// A command and the whole payload of what is rejected.
     Reject(Command, Vec<u8>),
+    /// A stage of the handshake, a command and the whole payload of what is out of turn then.
+    Early(Stage, Command, Vec<u8>),
 }
 
 /// What the input held.
@@ -53,7 +66,7 @@ pub(super) struct Sifted {
 impl Sieve {
     pub(super) fn new(magic: [u8; 4], limits: PayloadLimits) -> Self {
         let decoder = FrameDecoder::new(magic, limits);
-        Self { decoder, current: None, gathered: Vec::new(), header_is_split: false }
+        Self { decoder, current: None, gathered: Vec::new(), header_is_split: false, stage: Stage::AwaitVersion }
     }
 
     /// Sorts all of `input`; after an error, what came before it is in `sifted`.
@@ -73,13 +86,13 @@ impl Sieve {
             let end = input.len() - rest.len();
             match part {
                 FramePart::Whole(header, payload) => {
-                    let fate = fate(header.command);
+                    let fate = self.judge(header.command, fate(header.command));
                     self.begin(&header, fate, start..end - payload.len(), sifted);
                     self.payload(fate, end - payload.len()..end, input, sifted);
                     self.finish(header.command, fate, sifted);
                 }
                 FramePart::Start(header) => {
-                    let fate = fate(header.command);
+                    let fate = self.judge(header.command, fate(header.command));
                     self.begin(&header, fate, start..end, sifted);
                     self.current = Some((header.command, fate));
                 }
@@ -97,12 +110,31 @@ impl Sieve {
         }
     }
 
+    /// Finds what is out of turn among what the node would heed (section 3.3).
+    fn judge(&mut self, command: Command, fate: Fate) -> Fate {
+        let stage = self.stage;
+        if !matches!(fate, Fate::Pass | Fate::Ping) {
+            return fate;
+        }
+        match (command, stage) {
+            (Command::VERSION, Stage::AwaitVersion) => self.stage = Stage::AwaitVerack,
+            (Command::VERACK, Stage::AwaitVerack) => self.stage = Stage::Done,
+            (Command::REJECT, _) | (Command::AUTHCH | Command::AUTHRESP, Stage::AwaitVerack) => {}
+            (Command::VERSION | Command::VERACK | Command::CREATESTRM | Command::STREAMACK, _) => {
+                return Fate::Early(stage);
+            }
+            (_, Stage::Done) => {}
+            _ => return Fate::Early(stage),
+        }
+        fate
+    }
+
     fn begin(&mut self, header: &FrameHeader, fate: Fate, bytes: Range<usize>, sifted: &mut Sifted) {
         let split = std::mem::take(&mut self.header_is_split);
         match fate {
             Fate::Pass if split => sifted.steps.push(Step::PassHeader(*header)),
             Fate::Pass => sifted.pass(bytes),
-            Fate::Drop | Fate::Ping | Fate::Reject => {}
+            Fate::Drop | Fate::Ping | Fate::Reject | Fate::Early(_) => {}
         }
     }
 
@@ -110,7 +142,7 @@ impl Sieve {
         match fate {
             Fate::Pass => sifted.pass(bytes),
             Fate::Drop => {}
-            Fate::Ping | Fate::Reject => self.gathered.extend_from_slice(&input[bytes]),
+            Fate::Ping | Fate::Reject | Fate::Early(_) => self.gathered.extend_from_slice(&input[bytes]),
         }
     }
 
@@ -122,6 +154,9 @@ impl Sieve {
         match fate {
             Fate::Ping => sifted.steps.push(Step::Ping(std::mem::take(&mut self.gathered))),
             Fate::Reject => sifted.steps.push(Step::Reject(command, std::mem::take(&mut self.gathered))),
+            Fate::Early(stage) => {
+                sifted.steps.push(Step::Early(stage, command, std::mem::take(&mut self.gathered)));
+            }
             Fate::Pass | Fate::Drop => {}
         }
     }
@@ -175,6 +210,7 @@ mod tests {
         };
         for size in 1..=stream.len() {
             let mut sieve = Sieve::new(MAGIC, PayloadLimits { general: 1 << 20, block: 1 << 20 });
+            sieve.stage = Stage::Done;
             let (mut passed, mut pings, mut rejected, mut arrived) = (vec![], vec![], vec![], vec![]);
             for input in stream.chunks(size) {
                 let mut sifted = Sifted::default();
@@ -186,6 +222,7 @@ mod tests {
                         Step::PassHeader(header) => header.encode(&mut passed),
                         Step::Ping(payload) => pings.push((passed.len(), payload)),
                         Step::Reject(command, payload) => rejected.push((command.to_string(), payload)),
+                        Step::Early(_, command, _) => panic!("{command} is out of turn behind the handshake"),
                     }
                 }
             }
@@ -195,5 +232,42 @@ mod tests {
             assert_eq!(rejected, [("reject".to_owned(), vec![7; 20])], "chunk size {size}");
             assert_eq!(arrived, messages.each_ref().map(Message::command), "chunk size {size}");
         }
+    }
+
+    #[test]
+    fn what_is_out_of_turn_is_told_by_the_stage_of_the_handshake() {
+        let mut sieve = Sieve::new(MAGIC, PayloadLimits { general: 1 << 20, block: 1 << 20 });
+        let messages = [
+            Message::GetAddr,
+            Message::Verack,
+            unknown("version", 0),
+            Message::GetAddr,
+            unknown("version", 0),
+            Message::Verack,
+            Message::GetAddr,
+            unknown("createstrm", 0),
+            unknown("version", 0),
+            Message::Verack,
+        ];
+        let input: Vec<u8> = messages.iter().flat_map(|message| message.to_frame(MAGIC).to_vec()).collect();
+        let mut sifted = Sifted::default();
+        sieve.sift(&input, |_| Fate::Pass, &mut sifted).unwrap();
+        let early: Vec<_> = sifted
+            .steps
+            .iter()
+            .filter_map(
+                |step| if let Step::Early(stage, command, _) = step { Some((*stage, *command)) } else { None },
+            )
+            .collect();
+        let expected = [
+            (Stage::AwaitVersion, Command::GETADDR),
+            (Stage::AwaitVersion, Command::VERACK),
+            (Stage::AwaitVerack, Command::GETADDR),
+            (Stage::AwaitVerack, Command::VERSION),
+            (Stage::Done, Command::CREATESTRM),
+            (Stage::Done, Command::VERSION),
+            (Stage::Done, Command::VERACK),
+        ];
+        assert_eq!(early, expected);
     }
 }

@@ -11,6 +11,8 @@ pub(super) struct Switches {
     stopped: AtomicBool,
     refusing: AtomicBool,
     not_reading: AtomicBool,
+    /// The node is in initial block download.
+    syncing: AtomicBool,
     latency_nanos: AtomicU64,
     pub(super) faults: Faults,
 }
@@ -35,6 +37,7 @@ switches! {
     stopped: is_stopped, set_stopped;
     refusing: is_refusing, set_refusing;
     not_reading: is_not_reading, set_not_reading;
+    syncing: is_syncing, set_syncing;
 }
 
 impl Switches {

@@ -1,9 +1,11 @@
-//! What the peer asks for by its hash.
+//! What the peer asks for by its hash: transactions, and blocks in all their forms.
 //!
-//! Section 2.5 of the wire specification.
+//! Sections 2.5, 2.7 and 2.27 of the wire specification.
 
 use super::{End, Session};
-use crate::message::{Inventory, InventoryKind, Message};
+use crate::message::{BlockTxn, GetBlockTxn, GetBlocks, Inventory, InventoryKind, Message};
+use crate::testnode::chain::MAX_LISTED;
+use crate::testnode::forms;
 use crate::wire::{BlockHash, Txid};
 
 impl Session {
@@ -18,15 +20,15 @@ impl Session {
                         None => missing.push(*item),
                     }
                 }
-                InventoryKind::DataRefTransaction => missing.push(*item),
-                InventoryKind::Block | InventoryKind::CompactBlock | InventoryKind::FilteredBlock => {
-                    let hash = BlockHash::from_wire(item.hash);
-                    let frame = self.node.world.lock().chain.frame(&hash).cloned();
-                    if let Some(frame) = frame.filter(|_| item.kind != InventoryKind::FilteredBlock)
-                        && !self.line.answer(frame)
-                    {
-                        return Err(End::Closed);
+                InventoryKind::DataRefTransaction => {
+                    let proven = self.node.world.lock().datarefs.get(&Txid::from_wire(item.hash)).cloned();
+                    match proven {
+                        Some(proven) => self.send(&Message::DataRefTx(Box::new(proven)))?,
+                        None => missing.push(*item),
                     }
+                }
+                InventoryKind::Block | InventoryKind::CompactBlock | InventoryKind::FilteredBlock => {
+                    self.answer_block(item.kind, BlockHash::from_wire(item.hash))?;
                     // A block ends a pass, and the end of a pass tells what was not there.
                     self.tell_missing(&mut missing)?;
                 }
@@ -36,7 +38,78 @@ impl Session {
         self.tell_missing(&mut missing)
     }
 
-    pub(super) fn tell_missing(&mut self, missing: &mut Vec<Inventory>) -> Result<(), End> {
+    /// Sends a block in the form asked for, or whole; nothing if the node does not have it.
+    fn answer_block(&mut self, kind: InventoryKind, hash: BlockHash) -> Result<(), End> {
+        let world = self.node.world.lock();
+        let (Some(frame), Some(depth)) = (world.chain.frame(&hash).cloned(), world.chain.depth(&hash)) else {
+            return Ok(());
+        };
+        let is_compact = kind == InventoryKind::CompactBlock && depth <= MAX_COMPACT_DEPTH;
+        let is_whole = !is_compact && kind != InventoryKind::FilteredBlock;
+        let block = if is_whole { None } else { world.chain.block(&hash) };
+        drop(world);
+        match block {
+            Some(block) if is_compact => self.send(&forms::compact(&block, self.line.whom.line))?,
+            Some(block) => {
+                let filtered = forms::filtered(&block, self.line.state().peer.filter.as_mut());
+                if let Some((proof, matches)) = filtered {
+                    self.send(&Message::MerkleBlock(Box::new(proof)))?;
+                    matches.into_iter().try_for_each(|transaction| self.send(&Message::Tx(transaction)))?;
+                }
+            }
+            None => self.send_frame(frame)?,
+        }
+        if self.last_listed.take_if(|last| *last == hash).is_some() {
+            // The cue to ask for what follows the blocks that were listed.
+            let tip = self.node.world.lock().chain.tip();
+            self.send(&Message::Inv(vec![Inventory::block(tip)]))?;
+        }
+        Ok(())
+    }
+
+    fn tell_missing(&mut self, missing: &mut Vec<Inventory>) -> Result<(), End> {
         if missing.is_empty() { Ok(()) } else { self.send(&Message::NotFound(std::mem::take(missing))) }
     }
+
+    pub(super) fn answer_block_transactions(&mut self, request: &GetBlockTxn) -> Result<(), End> {
+        let hash = request.block_hash;
+        let world = self.node.world.lock();
+        let (Some(block), Some(depth)) = (world.chain.block(&hash), world.chain.depth(&hash)) else {
+            return Ok(());
+        };
+        drop(world);
+        let (count, indexes) = (block.transaction_count(), request.indexes());
+        if depth > MAX_BLOCKTXN_DEPTH {
+            return self.answer_block(InventoryKind::Block, hash);
+        }
+        if indexes.last().is_some_and(|last| *last as usize >= count) {
+            return self.punish(100, "out-of-bound-tx-index");
+        }
+        if indexes.len() * 100 > count * MAX_BLOCKTXN_PERCENT {
+            return self.answer_block(InventoryKind::Block, hash);
+        }
+        let mut wanted = indexes.iter().copied().peekable();
+        let transactions = (0..).zip(block.transactions());
+        let transactions = transactions.filter(|(index, _)| wanted.next_if_eq(index).is_some());
+        let answer = BlockTxn::new(hash, transactions.map(|(_, transaction)| transaction));
+        self.send(&Message::BlockTxn(Box::new(answer)))
+    }
+
+    pub(super) fn answer_blocks(&mut self, request: &GetBlocks) -> Result<(), End> {
+        let hashes = self.node.world.lock().chain.hashes_after(request);
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        if hashes.len() == MAX_LISTED {
+            self.last_listed = hashes.last().copied();
+        }
+        self.send(&Message::Inv(hashes.into_iter().map(Inventory::block).collect()))
+    }
 }
+
+/// `MAX_CMPCTBLOCK_DEPTH` of the node: the deepest block it sends in compact form.
+const MAX_COMPACT_DEPTH: u32 = 5;
+/// `MAX_BLOCKTXN_DEPTH` of the node: the deepest block of which it sends single transactions.
+const MAX_BLOCKTXN_DEPTH: u32 = 10;
+/// `-maxblocktxnpercent` of the node: who wants more of a block gets all of it.
+const MAX_BLOCKTXN_PERCENT: usize = 99;

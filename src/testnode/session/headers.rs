@@ -5,13 +5,17 @@
 use std::time::Duration;
 
 use super::{End, Session};
-use crate::message::{Block, BlockHeader, GetHeaders, Inventory, Message, RejectCode};
+use crate::message::{Block, BlockHeader, GetHdrsEn, GetHeaders, Inventory, Message, RejectCode};
 use crate::testnode::chain::{Added, MAX_HEADERS, proves_work};
+use crate::testnode::forms;
 use crate::testnode::now;
 use crate::wire::{BlockHash, Command};
 
 impl Session {
     pub(super) fn answer_headers(&mut self, request: &GetHeaders) -> Result<(), End> {
+        if self.node.switches.is_syncing() {
+            return Ok(());
+        }
         let world = self.node.world.lock();
         let Some(headers) = world.chain.headers_after(request) else { return Ok(()) };
         // Told that there is nothing behind the tip, the peer is known to have the tip.
@@ -19,6 +23,28 @@ impl Session {
         drop(world);
         self.send(&Message::Headers(headers))?;
         // Only now: the next block may be announced by its header alone, which must not overtake these.
+        self.line.state().peer.best = best;
+        Ok(())
+    }
+
+    /// The same with transaction counts and coinbases, as far as the peer's limit goes.
+    pub(super) fn answer_enriched_headers(&mut self, request: GetHdrsEn) -> Result<(), End> {
+        if self.node.switches.is_syncing() {
+            return Ok(());
+        }
+        let GetHdrsEn { version, locator, stop } = request;
+        let world = self.node.world.lock();
+        let Some(headers) = world.chain.headers_after(&GetHeaders { version, locator, stop }) else {
+            return Ok(());
+        };
+        let tip = world.chain.tip();
+        drop(world);
+        let blocks = headers.iter().filter_map(|header| self.node.world.lock().chain.block(&header.hash()));
+        let items = blocks.map(|block| forms::enriched(&block, block.hash() == tip));
+        let limit = self.line.state().peer.payload_limit;
+        let items = forms::up_to_limit(items, limit);
+        let best = items.last().map_or(tip, |item| item.header.hash());
+        self.send(&Message::HdrsEn(items))?;
         self.line.state().peer.best = best;
         Ok(())
     }
@@ -33,6 +59,9 @@ impl Session {
         };
         if !connects(&first.previous) {
             drop(world);
+            if headers.len() >= UNANNOUNCED_HEADERS {
+                return self.punish(10, "prev-blk-not-found");
+            }
             self.unconnected += 1;
             if self.unconnected.is_multiple_of(MAX_UNCONNECTED) {
                 self.punish(20, "headers of another chain")?;
@@ -116,3 +145,5 @@ const MAX_BLOCKS_IN_FLIGHT: usize = 16;
 const MAX_UNCONNECTED: u32 = 10;
 /// Headers that did not come for so long will not come.
 pub(super) const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
+/// `MAX_BLOCKS_TO_ANNOUNCE` of the node: so many headers are no announcement.
+const UNANNOUNCED_HEADERS: usize = 8;

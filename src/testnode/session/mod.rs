@@ -2,9 +2,11 @@
 //!
 //! Sections 2 to 5 of the wire specification.
 
+mod breaches;
 mod data;
 mod headers;
 mod transactions;
+mod wishes;
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -22,7 +24,9 @@ use crate::message::{
     Version,
 };
 use crate::proto::{Event, FrameBatch, Link, ProtocolError};
-use crate::wire::{BlockHash, Command, FrameError, FrameHeader, PayloadLimits, SharedBytes, sha256d};
+use crate::wire::{
+    BlockHash, Command, DecodeError, Frame, FrameError, FrameHeader, PayloadLimits, SharedBytes, sha256d,
+};
 
 /// One connection as its reader thread has it.
 #[derive(Debug)]
@@ -35,6 +39,10 @@ pub(super) struct Session {
     addresses_told: bool,
     /// The misbehaviour score; at 100 the peer is disconnected.
     score: u32,
+    /// How many challenges and answers to challenges it sent.
+    proofs: u32,
+    /// The last of the 500 blocks that `getblocks` was answered with, until it is fetched.
+    last_listed: Option<BlockHash>,
     /// Blocks to ask the peer for, in order, whose headers it sent.
     wanted: VecDeque<BlockHash>,
     /// Always the blocks in `wanted`, to look them up.
@@ -79,6 +87,8 @@ impl Session {
             established: false,
             addresses_told: false,
             score: 0,
+            proofs: 0,
+            last_listed: None,
             wanted: VecDeque::new(),
             in_wanted: HashSet::new(),
             requested: HashSet::new(),
@@ -179,6 +189,7 @@ impl Session {
             }
             Step::Ping(payload) => self.ping(&payload),
             Step::Reject(command, payload) => self.reject_unread(command, &payload),
+            Step::Early(stage, command, payload) => self.out_of_turn(stage, command, &payload),
         });
         self.node.announce_transactions(&std::mem::take(&mut self.news));
         taken?;
@@ -195,7 +206,7 @@ impl Session {
             while let Some(event) = state.proto.poll_event() {
                 if let Event::Established(version) = &event {
                     self.line.send_ahead(&mut state, PING_FRAME_LEN, &self.greeting());
-                    state.peer.relay = version.wants_relay();
+                    state.peer.introduce(version);
                 }
                 events.push(event);
             }
@@ -205,7 +216,10 @@ impl Session {
             }
             drop(state);
             events.into_iter().try_for_each(|event| self.event(event))?;
-            result?;
+            if let Err(error) = result {
+                self.explain(&error)?;
+                return Err(error.into());
+            }
             if input.is_empty() {
                 return Ok(());
             }
@@ -213,7 +227,7 @@ impl Session {
     }
 
     /// What goes out once the peer's `verack` is there, before the first ping (section 3.1).
-    fn greeting(&self) -> Vec<crate::wire::Frame> {
+    fn greeting(&self) -> Vec<Frame> {
         let challenge = sha256d(&self.line.whom.line.to_le_bytes()).to_vec();
         let mut messages = Vec::new();
         if self.link == Link::Outbound {
@@ -232,9 +246,11 @@ impl Session {
             Event::Frames(batch) => return self.frames(batch),
             Event::Limits(limits) => {
                 let ours = 4 * u64::from(self.node.config.max_recv_payload_length);
-                let bytes = limits.of(Command::INV).min(ours).saturating_sub(8);
+                let bytes = limits.of(Command::INV).min(ours);
+                let peer = &mut self.line.state().peer;
+                peer.payload_limit = bytes;
                 // At most 4 GiB by 36.
-                self.line.state().peer.inventory_limit = (bytes / 36).max(1) as usize;
+                peer.inventory_limit = (bytes.saturating_sub(8) / 36).max(1) as usize;
             }
             Event::RoundTrip(_) | Event::Oversized { .. } => {}
         }
@@ -250,17 +266,17 @@ impl Session {
         if self.fell_silent {
             return Ok(());
         }
+        self.line.tell_fee_filter();
         if version.services.contains(Services::NETWORK) { self.ask_headers(BlockHash::ZERO) } else { Ok(()) }
     }
 
     fn ping(&mut self, payload: &[u8]) -> Result<(), End> {
-        if !self.established || self.fell_silent {
-            // Before the handshake the node drops it; before the version, whoever sends it.
+        if self.fell_silent {
             return Ok(());
         }
         match payload.first_chunk() {
             Some(nonce) => self.send(&Message::Pong { nonce: u64::from_le_bytes(*nonce) }),
-            None => self.malformed(Command::PING),
+            None => self.malformed(Command::PING, &DecodeError::UnexpectedEnd),
         }
     }
 
@@ -275,7 +291,7 @@ impl Session {
             }
             match Message::decode_shared(frame.command, payload, Some(&digest)) {
                 Ok(message) => self.message(message)?,
-                Err(_) => self.malformed(frame.command)?,
+                Err(error) => self.malformed(frame.command, &error)?,
             }
         }
         Ok(())
@@ -294,14 +310,29 @@ impl Session {
                 self.not_found(&items);
                 Ok(())
             }
-            Message::SendHeaders => {
-                self.line.state().peer.headers = true;
+            Message::GetHdrsEn(request) => self.answer_enriched_headers(request),
+            Message::GetBlocks(request) => self.answer_blocks(&request),
+            Message::GetBlockTxn(request) => self.answer_block_transactions(&request),
+            Message::Mempool { age_seconds } => self.answer_mempool(age_seconds),
+            Message::SendHeaders => self.wants_headers(),
+            Message::SendHdrsEn => self.wants_enriched_headers(),
+            Message::SendCmpct(wish) => {
+                self.wants_compact_blocks(wish);
                 Ok(())
             }
+            Message::FeeFilter { satoshis_per_kilobyte } => {
+                self.wants_fees(satoshis_per_kilobyte);
+                Ok(())
+            }
+            Message::FilterLoad(load) => self.load_filter(load),
+            Message::FilterAdd(add) => self.add_to_filter(&add),
             Message::FilterClear => {
-                self.line.state().peer.relay = true;
+                self.clear_filter();
                 Ok(())
             }
+            Message::AuthCh(_) => self.challenged(),
+            Message::AuthResp(_) => self.refuse_proof(),
+            Message::DsDetected(notice) => self.double_spend(notice),
             _ => Ok(()),
         }
     }
@@ -320,18 +351,6 @@ impl Session {
         self.send(&Message::Addr(told.collect()))
     }
 
-    fn malformed(&mut self, command: Command) -> Result<(), End> {
-        self.send(
-            &Reject {
-                message: command.as_str().into(),
-                code: RejectCode::Malformed,
-                reason: "error parsing message".into(),
-                hash: None,
-            }
-            .into(),
-        )
-    }
-
     fn reject(&mut self, command: Command, code: RejectCode, reason: String, hash: [u8; 32]) -> Result<(), End> {
         let (message, reason) = (command.as_str().into(), reason.into());
         self.send(&Reject { message, code, reason, hash: Some(hash) }.into())
@@ -343,6 +362,11 @@ impl Session {
         if self.fell_silent {
             return Ok(());
         }
+        let command = match (command, code) {
+            // A node has the same words for both.
+            (Command::GETBLOCKTXN, RejectCode::TooBusy) => Command::GETDATA,
+            _ => command,
+        };
         let hash = match command {
             Command::TX => Some(sha256d(payload)),
             Command::BLOCK => payload.get(..BlockHeader::LEN).map(sha256d),
@@ -350,25 +374,24 @@ impl Session {
         };
         let (message, reason) = (command.as_str().into(), reason.into());
         let reject = Message::from(Reject { message, code, reason, hash });
-        if self.established {
-            return self.send(&reject);
-        }
-        // What is queued waits for the handshake, which may never end now.
-        if self.line.send_bytes(&reject.to_frame(self.line.magic)) { Ok(()) } else { Err(End::Closed) }
+        self.send_at_once(&reject)
     }
 
-    fn punish(&mut self, score: u32, reason: &'static str) -> Result<(), End> {
-        self.score += score;
-        if self.score < MAX_SCORE {
-            return Ok(());
+    /// Sends a message at any stage of the handshake.
+    fn send_at_once(&mut self, message: &Message) -> Result<(), End> {
+        if self.established {
+            return self.send(message);
         }
-        // What was said before still goes out.
-        self.line.finish(FINISH_LIMIT);
-        Err(End::Punished(reason))
+        // What is queued waits for the handshake, which may never end now.
+        if self.line.send_bytes(&message.to_frame(self.line.magic)) { Ok(()) } else { Err(End::Closed) }
     }
 
     fn send(&mut self, message: &Message) -> Result<(), End> {
-        if self.line.answer(message.to_frame(self.line.magic)) { Ok(()) } else { Err(End::Closed) }
+        self.send_frame(message.to_frame(self.line.magic))
+    }
+
+    fn send_frame(&mut self, frame: Frame) -> Result<(), End> {
+        if self.line.answer(frame) { Ok(()) } else { Err(End::Closed) }
     }
 }
 
@@ -410,6 +433,4 @@ const READ_LEN: usize = 128 * 1_024;
 const PING_FRAME_LEN: usize = FrameHeader::BASIC_LEN + 8;
 /// `MAX_ADDR_TO_SEND` of the node.
 const MAX_ADDRESSES: usize = 1_000;
-/// `-banscore` of the node.
-const MAX_SCORE: u32 = 100;
 const FINISH_LIMIT: Duration = Duration::from_secs(1);

@@ -17,9 +17,11 @@ impl Session {
         let mut wanted = Vec::new();
         let mut blocks = Vec::new();
         let now = now();
+        let is_syncing = self.node.switches.is_syncing();
         let mut world = self.node.world.lock();
         for item in items {
             match item.kind {
+                InventoryKind::Transaction if is_syncing => {}
                 InventoryKind::Transaction => {
                     let txid = Txid::from_wire(item.hash);
                     if !world.pool.wants(&txid) {
@@ -85,7 +87,8 @@ impl Session {
     pub(super) fn transaction(&mut self, transaction: &Transaction) -> Result<(), End> {
         let txid = transaction.txid();
         let mut world = self.node.world.lock();
-        let verdict = world.pool.offer(transaction);
+        let fee_rate = world.fee_rate;
+        let verdict = world.pool.offer(transaction, fee_rate);
         let asked = world.asked.remove(&txid);
         if verdict == Verdict::Accepted {
             self.node.changed.notify_all();
@@ -94,7 +97,8 @@ impl Session {
         match verdict {
             Verdict::Accepted => {
                 let announcers = asked.map(|asked| asked.announcers).unwrap_or_default();
-                self.news.push(News { txid, from: Some(self.line.whom.line), announcers });
+                let (transaction, from) = (transaction.clone(), Some(self.line.whom.line));
+                self.news.push(News { transaction, fee_rate, from, announcers });
                 Ok(())
             }
             Verdict::Dropped => Ok(()),

@@ -1,0 +1,150 @@
+//! What breaks the rules: messages at the wrong time, of the wrong form, or from somebody who should not send them.
+//!
+//! Sections 2.30 to 2.36, 3.3 and 3.8 of the wire specification.
+
+use super::{End, Session};
+use crate::message::{DsDetected, Message, Reject, RejectCode};
+use crate::proto::ProtocolError;
+use crate::testnode::chain::proves_work;
+use crate::testnode::sieve::Stage;
+use crate::wire::{Command, DecodeError, sha256d};
+
+impl Session {
+    /// A message that is out of turn at this stage of the handshake.
+    pub(super) fn out_of_turn(&mut self, stage: Stage, command: Command, payload: &[u8]) -> Result<(), End> {
+        if self.fell_silent {
+            return Ok(());
+        }
+        match (command, stage) {
+            (Command::VERSION, _) => {
+                self.say(command, RejectCode::Duplicate, "Duplicate version message")?;
+                self.punish(1, "a second version")
+            }
+            (Command::VERACK, Stage::Done) => {
+                let greeting = self.greeting();
+                greeting.into_iter().try_for_each(|frame| self.send_frame(frame))
+            }
+            (Command::CREATESTRM, Stage::AwaitVersion) => {
+                self.say(command, RejectCode::StreamSetup, &stream_refusal(payload))?;
+                self.hang_up("a stream that joins nothing")
+            }
+            (Command::CREATESTRM, _) => {
+                self.say(command, RejectCode::NonStandard, "Invalid createstream scenario")?;
+                self.hang_up("a createstrm behind a version")
+            }
+            (Command::STREAMACK, _) => {
+                self.say(command, RejectCode::NonStandard, "Invalid streamack")?;
+                self.hang_up("a streamack")
+            }
+            (Command::FILTERLOAD | Command::FILTERADD, _) if !self.node.config.bloom => self.refuse_filter(),
+            (_, Stage::AwaitVersion) => self.punish(1, "missing-version"),
+            _ => self.punish(1, "missing-verack"),
+        }
+    }
+
+    /// A message that does not hold what its command says.
+    pub(super) fn malformed(&mut self, command: Command, error: &DecodeError) -> Result<(), End> {
+        match command {
+            // Never read by nodes.
+            Command::MERKLEBLOCK | Command::HDRSEN | Command::DATAREFTX | Command::NOTFOUND => return Ok(()),
+            // Read only if there is a reason to; here there is none.
+            Command::REJECT | Command::REVOKEMID | Command::PONG | Command::ALERT => return Ok(()),
+            Command::FILTERLOAD | Command::FILTERADD if !self.node.config.bloom => return self.refuse_filter(),
+            Command::DSDETECTED => return self.punish(10, "an invalid notice of a double spend"),
+            Command::AUTHRESP => return self.refuse_proof(),
+            Command::HEADERS | Command::ADDR if matches!(error, DecodeError::TooManyItems { .. }) => {
+                return self.punish(20, "too many items");
+            }
+            _ => {}
+        }
+        self.say(command, RejectCode::Malformed, "error parsing message")?;
+        let costs = matches!(error, DecodeError::CompactSizeTooLarge { .. });
+        self.punish(u32::from(costs), "a count that no message has")
+    }
+
+    /// Says why the connection ends, where nodes do.
+    pub(super) fn explain(&mut self, error: &ProtocolError) -> Result<(), End> {
+        match error {
+            ProtocolError::Malformed { command: Command::VERSION, error } => {
+                self.say(Command::VERSION, RejectCode::StreamSetup, &error.to_string())?;
+            }
+            ProtocolError::ObsoleteVersion { .. } => {
+                self.say(Command::VERSION, RejectCode::Obsolete, "Version must be 31800 or greater")?;
+            }
+            _ => return Ok(()),
+        }
+        self.hang_up("its version")
+    }
+
+    /// A challenge; the node has no identity to prove, but counts.
+    pub(super) fn challenged(&mut self) -> Result<(), End> {
+        self.proofs += 1;
+        if self.proofs > MAX_PROOFS { self.punish(10, "a flood of authch and authresp") } else { Ok(()) }
+    }
+
+    /// An answer to the node's challenge, from somebody who cannot be the miner that it knows: it knows none.
+    pub(super) fn refuse_proof(&mut self) -> Result<(), End> {
+        self.challenged()?;
+        self.say(Command::AUTHRESP, RejectCode::AuthConnSetup, "Authentication failed")
+    }
+
+    /// A notice of a double spend: relayed to everybody else if it proves one.
+    pub(super) fn double_spend(&mut self, notice: DsDetected) -> Result<(), End> {
+        let is_proven =
+            notice.check().is_ok() && notice.forks.iter().flat_map(|fork| &fork.headers).all(proves_work);
+        if !is_proven {
+            return self.punish(10, "an invalid notice of a double spend");
+        }
+        let message = Message::DsDetected(notice);
+        let mut payload = Vec::new();
+        message.encode_payload(&mut payload);
+        if self.node.world.lock().double_spends.insert(sha256d(&payload)) {
+            let others = self.node.lines(true).into_iter().filter(|line| line.whom != self.line.whom);
+            others.filter(|line| !line.is_silent()).for_each(|line| line.send_now(&message));
+        }
+        Ok(())
+    }
+
+    /// A `reject` without a hash, at any stage of the handshake.
+    pub(super) fn say(&mut self, command: Command, code: RejectCode, reason: &str) -> Result<(), End> {
+        let (message, reason) = (command.as_str().into(), reason.into());
+        self.send_at_once(&Reject { message, code, reason, hash: None }.into())
+    }
+
+    pub(super) fn punish(&mut self, score: u32, reason: &'static str) -> Result<(), End> {
+        if score == 0 {
+            return Ok(());
+        }
+        self.score += score;
+        if let Some(number) = self.line.whom.accepted {
+            self.node.world.lock().scores.insert(number, self.score);
+            self.node.changed.notify_all();
+        }
+        if self.score < MAX_SCORE { Ok(()) } else { self.hang_up(reason) }
+    }
+
+    /// Ends the connection behind what was said before.
+    pub(super) fn hang_up(&self, reason: &'static str) -> Result<(), End> {
+        self.line.finish(super::FINISH_LIMIT);
+        Err(End::Punished(reason))
+    }
+}
+
+/// Why a node that has no associations lets no connection join one.
+fn stream_refusal(payload: &[u8]) -> String {
+    match Message::decode(Command::CREATESTRM, payload) {
+        Ok(Message::CreateStrm(request)) if u8::from(request.stream_type) > LAST_STREAM_TYPE => {
+            "StreamType out of range".to_owned()
+        }
+        Ok(Message::CreateStrm(request)) if request.association_id.len() <= 1 => "NULL association ID".to_owned(),
+        Ok(_) => "No node found with association ID".to_owned(),
+        Err(_) => "Badly formatted message".to_owned(),
+    }
+}
+
+/// `-banscore` of the node.
+const MAX_SCORE: u32 = 100;
+/// So many of `authch` and `authresp` together are no flood. A node forgets one in ten minutes.
+const MAX_PROOFS: u32 = 6;
+/// `DATA4`.
+const LAST_STREAM_TYPE: u8 = 5;
