@@ -24,7 +24,7 @@ use conduit::testnode::{TestNode, TestNodeConfig, spend, transaction};
 use conduit::wire::{BlockHash, Command, Frame, SharedBytes, Txid};
 use conduit::{CustomNetwork, Network};
 
-use peer::{PATIENCE, Peer, version};
+use peer::{PATIENCE, Peer, mined, version};
 
 fn without_relay() -> Version {
     let mut version = version();
@@ -47,22 +47,6 @@ fn getdata(items: impl IntoIterator<Item = Inventory>) -> Message {
 fn reject_of(message: Message) -> (RejectCode, String, Option<Txid>) {
     let Message::Reject(reject) = message else { panic!("{message:?} is no reject") };
     (reject.code, reject.reason.to_string(), reject.txid())
-}
-
-/// A header on top of `previous`, as a miner without transactions would make it.
-fn mined(previous: &Block, transactions: Vec<Transaction>) -> Block {
-    let txids = transactions.iter().map(Transaction::txid);
-    let header = BlockHeader {
-        version: 0x2000_0000,
-        previous: previous.hash(),
-        merkle_root: conduit::block::merkle_root(txids).unwrap(),
-        time: previous.header().time + 600,
-        bits: 0x207f_ffff,
-        nonce: 0,
-    };
-    let headers = (0..).map(|nonce| BlockHeader { nonce, ..header });
-    let header = { headers }.find(|header| header.hash().as_wire()[31] <= 0x7e).unwrap();
-    Block::new(header, transactions)
 }
 
 fn coinbase(tag: u8) -> Transaction {

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use conduit::Network;
-use conduit::message::{Message, ProtoConf, Services, Version};
+use conduit::message::{Block, BlockHeader, Message, ProtoConf, Services, Transaction, Version};
 use conduit::testnode::TestNode;
 use conduit::wire::{Command, FrameDecoder, FramePart, PayloadLimits};
 
@@ -142,4 +142,20 @@ impl Peer {
 
 pub(crate) fn version() -> Version {
     Version::new(Services::NONE, 77, "/raw:1.0/", 0, 1_700_000_000)
+}
+
+/// A block with these transactions on top of `previous`.
+pub(crate) fn mined(previous: &Block, transactions: Vec<Transaction>) -> Block {
+    let txids = transactions.iter().map(Transaction::txid);
+    let header = BlockHeader {
+        version: 0x2000_0000,
+        previous: previous.hash(),
+        merkle_root: conduit::block::merkle_root(txids).unwrap(),
+        time: previous.header().time + 600,
+        bits: 0x207f_ffff,
+        nonce: 0,
+    };
+    let headers = (0..).map(|nonce| BlockHeader { nonce, ..header });
+    let header = { headers }.find(|header| header.hash().as_wire()[31] <= 0x7e).unwrap();
+    Block::new(header, transactions)
 }
