@@ -1,7 +1,6 @@
 //! What the test node answers when it is asked for headers, blocks in every form and transactions of them.
 
 #![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
-#![expect(clippy::disallowed_methods, reason = "tests over sockets take time")]
 
 #[path = "testnode/peer.rs"]
 mod peer;

@@ -1,7 +1,6 @@
 //! What the test node does about peers that break the rules: points, rejects, ends of connections.
 
 #![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
-#![expect(clippy::disallowed_methods, reason = "tests over sockets take time")]
 
 #[path = "testnode/peer.rs"]
 mod peer;

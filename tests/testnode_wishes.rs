@@ -1,7 +1,6 @@
 //! What the test node tells its peers of unasked, in the way each of them wants it.
 
 #![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
-#![expect(clippy::disallowed_methods, reason = "tests over sockets take time")]
 
 #[path = "testnode/peer.rs"]
 mod peer;
