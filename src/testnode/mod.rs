@@ -1,8 +1,9 @@
 //! A small Bitcoin node in the same process, to test programs with (feature `testnode`).
 //!
-//! It has a chain of its own with real proof of work, a mempool, and answers over real loopback sockets as SV Node 1.2.2
-//! does, in milliseconds less: headers, blocks, transactions, addresses, pings, rejects, announcements. And it fails on
-//! command: it refuses, goes silent, drops connections, stops reading, answers late, sends garbage, floods; and any
+//! It has a chain of its own with real proof of work, a mempool, and answers every message over real loopback sockets as
+//! SV Node 1.2.2 does, in milliseconds less: headers, plain and enriched; blocks, whole, filtered, compact or their single
+//! transactions; transactions, addresses, pings. It announces what is new as each peer asked for it, keeps bloom and fee
+//! filters, and gives points, rejects and hangs up as a node does. And it fails on command: it refuses, goes silent, drops connections, stops reading, answers late, sends garbage, floods; and any
 //! [`Fault`] on the connection, and to the message, of your choice.
 //!
 //! ```
@@ -29,9 +30,15 @@
 //! # What it does not do
 //!
 //! It checks no scripts, knows no unspent outputs and so accepts any transaction that is well formed, spends nothing
-//! twice and is no coinbase. It is never in initial block download, ignores `mempool` and filters where a node
-//! disconnects, serves a transaction for as long as it knows it where a node does so for 15 minutes after relaying it,
-//! and asks the next announcer at once where a node waits for a minute.
+//! twice and is no coinbase; what transactions pay is what it [is told](TestNode::set_fee_rate). It is in initial block
+//! download only [on command](TestNode::initial_download), and takes every tip for recent.
+//!
+//! It serves a transaction for as long as it knows it where a node does so for 15 minutes after relaying it, asks the next
+//! announcer at once where a node waits for a minute, and answers `mempool` at once where a node waits for its next turn.
+//!
+//! It has no associations, so that no stream joins one, and no identities of miners: `authresp` is always refused,
+//! `revokemid` ignored, and `datareftx` there is for transactions it [is told of](TestNode::add_dataref). It bans no
+//! address, whatever it is.
 //!
 //! It is built on the same pure layers as the library, with sockets and threads of its own: two threads at most for each
 //! connection, so it is no model of a server for thousands of peers.
@@ -158,8 +165,8 @@ impl TestNode {
 
     /// Mines `count` blocks, the mempool into the first of them, and announces them.
     ///
-    /// A peer that sent `sendheaders`, and is known to have the block before, gets up to eight `headers`; any other an
-    /// `inv` of the tip. The blocks follow from the chain and the transactions alone, so two nodes that have the same
+    /// A peer that is known to have the block before gets them as it asked: one as `cmpctblock`, up to eight as `headers` or
+    /// `hdrsen`; any other gets an `inv` of the tip. The blocks follow from the chain and the transactions alone, so two nodes that have the same
     /// of both mine the same.
     pub fn mine(&self, count: u32) -> Vec<BlockHash> {
         let pool: Vec<_> = self.node.world.lock().pool.list().into_iter().cloned().collect();
