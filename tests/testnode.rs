@@ -24,13 +24,7 @@ use conduit::testnode::{TestNode, TestNodeConfig, spend, transaction};
 use conduit::wire::{BlockHash, Command, Frame, SharedBytes, Txid};
 use conduit::{CustomNetwork, Network};
 
-use peer::{PATIENCE, Peer, mined, version};
-
-fn without_relay() -> Version {
-    let mut version = version();
-    version.relay = Some(false);
-    version
-}
+use peer::{PATIENCE, Peer, mined, version, without_relay};
 
 fn start(blocks: u32) -> TestNode {
     TestNode::start(TestNodeConfig::default().blocks(blocks)).unwrap()

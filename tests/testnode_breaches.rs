@@ -10,14 +10,15 @@ use std::io::Write;
 use conduit::Network;
 use conduit::block::merkle_root;
 use conduit::message::{
-    AuthCh, AuthResp, BlockHeader, CreateStrm, DoubleSpendFork, DsDetected, GetBlockTxn, GetHeaders, Inventory,
-    InventoryKind, MerkleProof, Message, OutPoint, ProofSubject, ProofTarget, ProtoConf, Reject, RejectCode,
-    Services, StreamAck, StreamType, Transaction, Version,
+    AuthCh, AuthResp, Block, BlockHeader, BlockTxn, CompactBlock, CreateStrm, DoubleSpendFork, DsDetected,
+    GetBlockTxn, GetHeaders, Inventory, InventoryKind, MerkleProof, Message, OutPoint, ProofSubject, ProofTarget,
+    ProtoConf, Reject, RejectCode, Services, StreamAck, StreamType, Transaction, TransactionInput,
+    TransactionOutput, Version,
 };
 use conduit::testnode::{Fault, FaultKind, TestNode, TestNodeConfig, spend, transaction};
 use conduit::wire::{BlockHash, Command, Frame, MerkleRoot, SharedBytes, Txid};
 
-use peer::{Peer, version};
+use peer::{Peer, mined, version, without_relay};
 
 fn start(blocks: u32) -> TestNode {
     TestNode::start(TestNodeConfig::default().blocks(blocks)).unwrap()
@@ -104,6 +105,17 @@ fn a_bad_version_is_rejected_with_a_code_of_its_own() {
     let obsolete = reject("version", RejectCode::Obsolete, "Version must be 31800 or greater");
     assert_eq!(reject_of(peer.recv()), obsolete);
     peer.assert_closed();
+}
+
+#[test]
+fn programs_of_other_chains_are_turned_away_without_a_byte() {
+    let node = start(1);
+    for (number, agent) in ["/Bitcoin ABC:0.1/", "/cashier:1.0/", "/some:1(BcH)/"].into_iter().enumerate() {
+        let mut peer = Peer::dial(&node, &Network::Regtest);
+        peer.send(&Message::from(Version::new(Services::NONE, 77, agent, 0, 0)));
+        assert_eq!(peer.next(), None, "{agent}");
+        assert_eq!(node.score(number), 100);
+    }
 }
 
 #[test]
@@ -304,6 +316,84 @@ fn a_hundred_points_end_the_connection_and_are_its_own() {
     assert_eq!((node.score(0), node.score(1), node.score(2)), (0, 100, 0));
     assert!(good.said().is_empty());
     assert!(Peer::connect(&node).said().is_empty(), "nobody is banned at a loopback address");
+}
+
+/// A block on top of the tip with these transactions, as a stranger mines it.
+fn block_on_top(node: &TestNode, others: &[Transaction]) -> Block {
+    let input = TransactionInput { previous_output: OutPoint::NULL, script_sig: &[1, 9], sequence: u32::MAX };
+    let coinbase = Transaction::new(1, &[input], &[TransactionOutput { value: 1, script_pubkey: &[0x51] }], 0);
+    let mut transactions = vec![coinbase];
+    transactions.extend_from_slice(others);
+    mined(&node.block(node.tip_height()).unwrap(), transactions)
+}
+
+fn compact(block: &Block) -> Message {
+    Message::CmpctBlock(Box::new(CompactBlock::new(block, 5)))
+}
+
+#[test]
+fn a_compact_block_is_put_together_from_the_mempool_and_what_is_asked_for() {
+    let node = start(3);
+    let payments: Vec<_> = (0..4).map(|number| transaction(number, 200)).collect();
+    let mut peer = Peer::connect_as(&node, without_relay(), true);
+    assert!(node.submit(payments[0].clone()) && node.submit(payments[2].clone()));
+    let block = block_on_top(&node, &payments);
+    let inv = |block: &Block| Message::Inv(vec![Inventory::block(block.hash())]);
+    let given = |block: &Block, indexes: &[u32]| {
+        let picked = (0..).zip(block.transactions()).filter(|(index, _)| indexes.contains(index));
+        Message::BlockTxn(Box::new(BlockTxn::new(block.hash(), picked.map(|(_, each)| each))))
+    };
+    peer.send_all(&[given(&block, &[2, 4]), compact(&block)]);
+    assert_eq!(
+        peer.said(),
+        [Message::GetBlockTxn(GetBlockTxn::new(block.hash(), vec![2, 4]))],
+        "unasked ones are lost"
+    );
+    peer.send(&given(&block, &[2, 4]));
+    assert_eq!(peer.said(), [inv(&block)]);
+    assert_eq!(node.block(4), Some(block.clone()));
+    peer.send(&compact(&block));
+    assert!(peer.said().is_empty(), "known");
+    // All of it is there, so nothing is asked for.
+    let next = block_on_top(&node, &[]);
+    peer.send(&compact(&next));
+    assert_eq!(peer.said(), [inv(&next)]);
+    assert_eq!(node.tip_height(), 5);
+    // Wrong transactions may be an accident of short ids.
+    let third = block_on_top(&node, &[transaction(10, 200), transaction(11, 200)]);
+    peer.send(&compact(&third));
+    assert_eq!(peer.said(), [Message::GetBlockTxn(GetBlockTxn::new(third.hash(), vec![1, 2]))]);
+    let other = block_on_top(&node, &[transaction(11, 200), transaction(10, 200)]);
+    let swapped = BlockTxn::new(third.hash(), other.transactions().skip(1));
+    peer.send(&Message::BlockTxn(Box::new(swapped)));
+    assert_eq!(peer.said(), [Message::GetData(vec![Inventory::block(third.hash())])]);
+    peer.send(&Message::Block(third.clone()));
+    assert_eq!(peer.said(), [inv(&third)]);
+    assert_eq!(node.score(0), 0);
+}
+
+#[test]
+fn a_compact_block_that_chance_does_not_explain_costs_points() {
+    let node = start(3);
+    let block = block_on_top(&node, &[transaction(1, 200), transaction(2, 200)]);
+    let mut peer = Peer::connect(&node);
+    let stranger = mined(&block, vec![transaction(3, 200)]);
+    peer.send(&compact(&stranger));
+    assert_eq!(peer.said()[0].command(), Command::GETHEADERS, "of another chain, it may be");
+    let no_work = Block::new(BlockHeader { bits: 0x0300_0001, ..*block.header() }, vec![transaction(1, 200)]);
+    peer.send(&compact(&no_work));
+    assert!(peer.said().is_empty());
+    assert_eq!(node.score(0), 50);
+    peer.send(&compact(&block));
+    assert_eq!(peer.recv().command(), Command::GETBLOCKTXN);
+    peer.send(&Message::BlockTxn(Box::new(BlockTxn::new(block.hash(), block.transactions().take(1)))));
+    peer.assert_closed();
+    assert_eq!(node.score(0), 150);
+    let mut empty = Peer::connect(&node);
+    empty.send(&compact(&Block::new(*block.header(), Vec::new())));
+    empty.assert_closed();
+    assert_eq!(node.score(1), 100);
+    assert_eq!(node.tip_height(), 3);
 }
 
 #[test]

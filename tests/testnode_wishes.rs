@@ -12,7 +12,7 @@ use conduit::message::{
 use conduit::testnode::{TestNode, TestNodeConfig, transaction};
 use conduit::wire::{BlockHash, Command, Txid};
 
-use peer::{PATIENCE, Peer, version};
+use peer::{PATIENCE, Peer, version, without_relay};
 
 fn start(blocks: u32) -> TestNode {
     TestNode::start(TestNodeConfig::default().blocks(blocks)).unwrap()
@@ -33,12 +33,6 @@ fn inv(transactions: &[Transaction]) -> Message {
 
 fn inv_block(hash: BlockHash) -> Message {
     Message::Inv(vec![Inventory::block(hash)])
-}
-
-fn without_relay() -> Version {
-    let mut version = version();
-    version.relay = Some(false);
-    version
 }
 
 fn high_bandwidth() -> Message {

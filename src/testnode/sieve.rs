@@ -13,7 +13,7 @@ use crate::wire::{Command, FrameDecoder, FrameError, FrameHeader, FramePart, Pay
 pub(super) struct Sieve {
     decoder: FrameDecoder,
     /// The frame whose payload is coming.
-    current: Option<(Command, Fate)>,
+    current: Option<(FrameHeader, Fate)>,
     /// A payload that comes in pieces, of a ping or of what is rejected.
     gathered: Vec<u8>,
     /// Whether the start of the next header came with earlier input.
@@ -36,6 +36,8 @@ pub(super) enum Fate {
     Drop,
     Ping,
     Reject,
+    /// It is the peer's `version`. Only the sieve says so.
+    Version,
     /// It is out of turn at this stage of the handshake. Only the sieve says so.
     Early(Stage),
 }
@@ -51,6 +53,8 @@ pub(super) enum Step {
     Ping(Vec<u8>),
     /// A command and the whole payload of what is rejected.
     Reject(Command, Vec<u8>),
+    /// The header and the whole payload of the peer's `version`, which the connection has not got yet.
+    Version(FrameHeader, Vec<u8>),
     /// A stage of the handshake, a command and the whole payload of what is out of turn then.
     Early(Stage, Command, Vec<u8>),
 }
@@ -89,12 +93,12 @@ impl Sieve {
                     let fate = self.judge(header.command, fate(header.command));
                     self.begin(&header, fate, start..end - payload.len(), sifted);
                     self.payload(fate, end - payload.len()..end, input, sifted);
-                    self.finish(header.command, fate, sifted);
+                    self.finish(&header, fate, sifted);
                 }
                 FramePart::Start(header) => {
                     let fate = self.judge(header.command, fate(header.command));
                     self.begin(&header, fate, start..end, sifted);
-                    self.current = Some((header.command, fate));
+                    self.current = Some((header, fate));
                 }
                 FramePart::Chunk(_) => {
                     if let Some((_, fate)) = self.current {
@@ -102,8 +106,8 @@ impl Sieve {
                     }
                 }
                 FramePart::End => {
-                    if let Some((command, fate)) = self.current.take() {
-                        self.finish(command, fate, sifted);
+                    if let Some((header, fate)) = self.current.take() {
+                        self.finish(&header, fate, sifted);
                     }
                 }
             }
@@ -117,7 +121,10 @@ impl Sieve {
             return fate;
         }
         match (command, stage) {
-            (Command::VERSION, Stage::AwaitVersion) => self.stage = Stage::AwaitVerack,
+            (Command::VERSION, Stage::AwaitVersion) => {
+                self.stage = Stage::AwaitVerack;
+                return Fate::Version;
+            }
             (Command::VERACK, Stage::AwaitVerack) => self.stage = Stage::Done,
             (Command::REJECT, _) | (Command::AUTHCH | Command::AUTHRESP, Stage::AwaitVerack) => {}
             (Command::VERSION | Command::VERACK | Command::CREATESTRM | Command::STREAMACK, _) => {
@@ -134,7 +141,7 @@ impl Sieve {
         match fate {
             Fate::Pass if split => sifted.steps.push(Step::PassHeader(*header)),
             Fate::Pass => sifted.pass(bytes),
-            Fate::Drop | Fate::Ping | Fate::Reject | Fate::Early(_) => {}
+            Fate::Drop | Fate::Ping | Fate::Reject | Fate::Version | Fate::Early(_) => {}
         }
     }
 
@@ -142,11 +149,14 @@ impl Sieve {
         match fate {
             Fate::Pass => sifted.pass(bytes),
             Fate::Drop => {}
-            Fate::Ping | Fate::Reject | Fate::Early(_) => self.gathered.extend_from_slice(&input[bytes]),
+            Fate::Ping | Fate::Reject | Fate::Version | Fate::Early(_) => {
+                self.gathered.extend_from_slice(&input[bytes])
+            }
         }
     }
 
-    fn finish(&mut self, command: Command, fate: Fate, sifted: &mut Sifted) {
+    fn finish(&mut self, header: &FrameHeader, fate: Fate, sifted: &mut Sifted) {
+        let command = header.command;
         match sifted.arrived.last_mut() {
             Some((last, count)) if *last == command => *count += 1,
             _ => sifted.arrived.push((command, 1)),
@@ -154,6 +164,7 @@ impl Sieve {
         match fate {
             Fate::Ping => sifted.steps.push(Step::Ping(std::mem::take(&mut self.gathered))),
             Fate::Reject => sifted.steps.push(Step::Reject(command, std::mem::take(&mut self.gathered))),
+            Fate::Version => sifted.steps.push(Step::Version(*header, std::mem::take(&mut self.gathered))),
             Fate::Early(stage) => {
                 sifted.steps.push(Step::Early(stage, command, std::mem::take(&mut self.gathered)));
             }
@@ -223,6 +234,7 @@ mod tests {
                         Step::Ping(payload) => pings.push((passed.len(), payload)),
                         Step::Reject(command, payload) => rejected.push((command.to_string(), payload)),
                         Step::Early(_, command, _) => panic!("{command} is out of turn behind the handshake"),
+                        Step::Version(..) => panic!("a version behind the handshake"),
                     }
                 }
             }

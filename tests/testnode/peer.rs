@@ -144,6 +144,12 @@ pub(crate) fn version() -> Version {
     Version::new(Services::NONE, 77, "/raw:1.0/", 0, 1_700_000_000)
 }
 
+pub(crate) fn without_relay() -> Version {
+    let mut version = version();
+    version.relay = Some(false);
+    version
+}
+
 /// A block with these transactions on top of `previous`.
 pub(crate) fn mined(previous: &Block, transactions: Vec<Transaction>) -> Block {
     let txids = transactions.iter().map(Transaction::txid);

@@ -62,6 +62,16 @@ impl Session {
         self.punish(u32::from(costs), "a count that no message has")
     }
 
+    /// Ends the connection of a peer whose `version` names a program of another chain; what is wrong with it otherwise is
+    /// found later.
+    pub(super) fn check_user_agent(&mut self, payload: &[u8]) -> Result<(), End> {
+        let Ok(Message::Version(version)) = Message::decode(Command::VERSION, payload) else { return Ok(()) };
+        let user_agent = version.user_agent.to_ascii_lowercase();
+        let is_banned =
+            version.version >= MIN_VERSION && BANNED_USER_AGENTS.iter().any(|part| user_agent.contains(part));
+        if is_banned { self.punish(100, "invalid-UA") } else { Ok(()) }
+    }
+
     /// Says why the connection ends, where nodes do.
     pub(super) fn explain(&mut self, error: &ProtocolError) -> Result<(), End> {
         match error {
@@ -144,6 +154,10 @@ fn stream_refusal(payload: &[u8]) -> String {
 
 /// `-banscore` of the node.
 const MAX_SCORE: u32 = 100;
+/// `-banclientua` of the node.
+const BANNED_USER_AGENTS: [&str; 3] = ["abc", "cash", "bch"];
+/// `MIN_PEER_PROTO_VERSION` of the node, below which a peer is refused for that.
+const MIN_VERSION: i32 = 31_800;
 /// So many of `authch` and `authresp` together are no flood. A node forgets one in ten minutes.
 const MAX_PROOFS: u32 = 6;
 /// `DATA4`.

@@ -3,6 +3,7 @@
 //! Sections 2 to 5 of the wire specification.
 
 mod breaches;
+mod compact;
 mod data;
 mod headers;
 mod transactions;
@@ -14,6 +15,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::compact::Awaited;
 use super::faults::Reception;
 use super::line::Line;
 use super::node::{News, Node};
@@ -49,6 +51,8 @@ pub(super) struct Session {
     in_wanted: HashSet<BlockHash>,
     /// Blocks it was asked for.
     requested: HashSet<BlockHash>,
+    /// The compact block it was asked for transactions of.
+    awaited: Option<Awaited>,
     /// When it was asked for headers that did not come yet.
     headers_asked: Option<Instant>,
     /// It answers when asked for headers, so one question at a time is enough.
@@ -92,6 +96,7 @@ impl Session {
             wanted: VecDeque::new(),
             in_wanted: HashSet::new(),
             requested: HashSet::new(),
+            awaited: None,
             headers_asked: None,
             has_headers: false,
             unconnected: 0,
@@ -182,10 +187,10 @@ impl Session {
         }
         let taken = sifted.steps.into_iter().try_for_each(|step| match step {
             Step::Pass(range) => self.pass(&input[range]),
-            Step::PassHeader(header) => {
-                let mut bytes = Vec::with_capacity(FrameHeader::EXTENDED_LEN);
-                header.encode(&mut bytes);
-                self.pass(&bytes)
+            Step::PassHeader(header) => self.pass_frame(&header, &[]),
+            Step::Version(header, payload) => {
+                self.check_user_agent(&payload)?;
+                self.pass_frame(&header, &payload)
             }
             Step::Ping(payload) => self.ping(&payload),
             Step::Reject(command, payload) => self.reject_unread(command, &payload),
@@ -224,6 +229,14 @@ impl Session {
                 return Ok(());
             }
         }
+    }
+
+    /// Gives a header, and bytes behind it, to the connection.
+    fn pass_frame(&mut self, header: &FrameHeader, payload: &[u8]) -> Result<(), End> {
+        let mut bytes = Vec::with_capacity(FrameHeader::EXTENDED_LEN + payload.len());
+        header.encode(&mut bytes);
+        bytes.extend_from_slice(payload);
+        self.pass(&bytes)
     }
 
     /// What goes out once the peer's `verack` is there, before the first ping (section 3.1).
@@ -306,6 +319,8 @@ impl Session {
             Message::Tx(transaction) => self.transaction(&transaction),
             Message::Headers(headers) => self.headers(&headers),
             Message::Block(block) => self.block(&block),
+            Message::CmpctBlock(compact) => self.compact_block(&compact),
+            Message::BlockTxn(answer) => self.block_transactions(&answer),
             Message::NotFound(items) => {
                 self.not_found(&items);
                 Ok(())
