@@ -14,12 +14,14 @@ use std::time::{Duration, Instant};
 use conduit::error::{AttemptFailure, SendFailure, TryRecvError};
 use conduit::message::{BlockHeader, Inventory, RejectCode, Services};
 use conduit::{
-    BlockHash, Broadcast, BroadcastReport, Command, Conduit, Config, DisconnectReason, Event, Events, GetAddr,
-    GetData, GetHeaders, Message, Messages, Network, PeerId, PeerInfo, PeerState, Ping, ReceiptState, RequestError,
-    RequestOptions, TransactionNotFound, Txid, Verdict,
+    BlockHash, BroadcastReport, Command, Conduit, DisconnectReason, Event, GetAddr, GetData, GetHeaders, Message,
+    Network, PeerId, PeerState, Ping, ReceiptState, RequestError, RequestOptions, TransactionNotFound, Txid,
+    Verdict,
 };
 use serde_json::{Value, json};
 
+use support::PATIENCE;
+use support::client::{Client, config, failures, hashes, sole_peer, txid, wait_for_inventory, wait_for_message};
 use support::sv_node::{SvNode, SvNodeOptions, wait_until};
 use support::transactions::{self, Funding};
 
@@ -504,84 +506,6 @@ fn requests_survive_the_death_of_a_node_or_end_properly() {
     client.end(&[&node]);
 }
 
-/// A conduit that keeps nodes connected.
-struct Client {
-    conduit: Conduit,
-    events: Events,
-    /// In the order of the nodes.
-    peers: Vec<PeerId>,
-}
-
-impl Client {
-    /// Starts to dial the nodes.
-    fn dial(nodes: &[&SvNode], config: Config) -> Self {
-        let conduit = Conduit::new(config).unwrap();
-        let events = conduit.events();
-        let peers = conduit.add_peers(nodes.iter().map(|node| node.address())).unwrap();
-        conduit.start().unwrap();
-        Self { conduit, events, peers }
-    }
-
-    /// Waits until the nodes, too, have finished the handshake: from then on they announce to us.
-    fn connect(nodes: &[&SvNode], config: Config) -> Self {
-        let client = Self::dial(nodes, config);
-        client.conduit.wait_for_peers(nodes.len(), PATIENCE).unwrap();
-        client.fence();
-        client
-    }
-
-    /// Waits until every node has dealt with all that was sent to it, and all that it sent before has been delivered.
-    fn fence(&self) {
-        for &peer in &self.peers {
-            self.conduit.send_request_with(Ping, &RequestOptions::new().peer(peer)).unwrap();
-        }
-    }
-
-    /// Ends the conduit; none of the nodes must have had reason to complain.
-    #[track_caller]
-    fn end(&self, nodes: &[&SvNode]) {
-        self.fence();
-        self.conduit.shutdown();
-        for node in nodes {
-            node.assert_no_misbehaviour();
-        }
-    }
-
-    fn info(&self, peer: PeerId) -> PeerInfo {
-        self.conduit.peers().into_iter().find(|info| info.id == peer).expect("the peer is known")
-    }
-
-    fn broadcast(&self, raw: &[u8], nodes: usize) -> Broadcast {
-        self.conduit.broadcast_transaction(raw, nodes).unwrap()
-    }
-
-    #[track_caller]
-    fn next_event(&self) -> Event {
-        self.events.recv_timeout(PATIENCE).expect("an event")
-    }
-
-    /// Waits until the only peer is connected; dials that failed before are passed over.
-    #[track_caller]
-    fn expect_connected(&self) {
-        loop {
-            match self.next_event() {
-                Event::Refused { peer, .. } if peer == self.peers[0] => {}
-                Event::Connected { peer, .. } if peer == self.peers[0] => return,
-                other => panic!("not connected, but {other:?}"),
-            }
-        }
-    }
-
-    /// The next event is the loss of the only peer, for the reason given.
-    #[track_caller]
-    fn expect_disconnected(&self) -> DisconnectReason {
-        match self.next_event() {
-            Event::Disconnected { peer, reason, .. } if peer == self.peers[0] => reason,
-            other => panic!("not disconnected, but {other:?}"),
-        }
-    }
-}
-
 fn start() -> Option<SvNode> {
     SvNode::start(SvNodeOptions::default())
 }
@@ -591,15 +515,6 @@ fn joined_pair() -> Option<(SvNode, SvNode)> {
     Some((first, second))
 }
 
-/// Patient, as the machine may be busy, but quick to dial again.
-fn config() -> Config {
-    Config::new(Network::Regtest)
-        .handshake_timeout(PATIENCE)
-        .request_timeout(PATIENCE)
-        .redial_min(Duration::from_millis(50))
-        .redial_max(Duration::from_millis(500))
-}
-
 /// One coin, of which both nodes know.
 fn fund_both(first: &SvNode, second: &SvNode) -> Funding {
     let funding = Funding::new(first, 1);
@@ -607,60 +522,13 @@ fn fund_both(first: &SvNode, second: &SvNode) -> Funding {
     funding
 }
 
-/// The one peer of a node, by RPC.
-fn sole_peer(node: &SvNode) -> Value {
-    let mut peers = node.rpc("getpeerinfo", json!([]));
-    assert_eq!(peers.as_array().map(Vec::len), Some(1), "{peers}");
-    peers[0].take()
-}
-
-/// Waits for the next message that is wanted, and passes over all others.
-#[track_caller]
-fn wait_for_message(messages: &Messages, from: PeerId, wanted: impl Fn(&Message) -> bool) -> Message {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let incoming = messages.recv_timeout(left).expect("the message comes in time");
-        if wanted(&incoming.message) {
-            assert_eq!(incoming.peer, from);
-            return incoming.message;
-        }
-    }
-}
-
-#[track_caller]
-fn wait_for_inventory(messages: &Messages, from: PeerId, wanted: Inventory) {
-    wait_for_message(messages, from, |message| matches!(message, Message::Inv(items) if items.contains(&wanted)));
-}
-
 fn receipts(report: &BroadcastReport) -> Vec<(PeerId, ReceiptState)> {
     report.peers.iter().map(|receipt| (receipt.peer, receipt.state.clone())).collect()
-}
-
-/// Who was asked in vain, of a request that ended for that.
-#[track_caller]
-fn failures<T: std::fmt::Debug>(result: Result<T, RequestError>) -> Vec<(PeerId, AttemptFailure)> {
-    match result {
-        Err(RequestError::TimedOut { attempts } | RequestError::NotFound { attempts }) => {
-            attempts.iter().map(|attempt| (attempt.peer, attempt.failure)).collect()
-        }
-        other => panic!("the request ended with {other:?}"),
-    }
 }
 
 fn unknown_block() -> conduit::BlockRequest {
     GetData::block(UNKNOWN.parse().unwrap())
 }
 
-fn hashes(displayed: &[String]) -> Vec<BlockHash> {
-    displayed.iter().map(|hash| hash.parse().unwrap()).collect()
-}
-
-fn txid(raw: &[u8]) -> Txid {
-    transactions::txid(raw).parse().unwrap()
-}
-
-/// For what happens within a second, unless the machine is busy or something is broken.
-const PATIENCE: Duration = Duration::from_secs(60);
 const UNKNOWN: &str = "abababababababababababababababababababababababababababababababab";
 const LARGE: usize = 4_000_000;
