@@ -1,0 +1,304 @@
+//! Every request against a real SV Node on regtest, what the node announces on demand, and what it punishes.
+//!
+//! Sections 2 and 4 of the wire specification. Every wait has a deadline and ends with an event.
+
+#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
+
+mod support;
+
+use std::time::Duration;
+
+use conduit::error::AttemptFailure;
+use conduit::message::{
+    Block, BlockHeader, Inventory, OutPoint, Reconstruction, Transaction, TransactionInput, TransactionOutput,
+};
+use conduit::{
+    BlockHash, BlockTxnReply, Command, CompactReply, FilteredBlock, GetBlockTxn, GetBlocks, GetData, GetHdrsEn,
+    GetHeaders, Message, Network, Ping, RequestError, RequestOptions, Txid,
+};
+use serde_json::json;
+
+use support::client::{Client, config, failures, hashes, txid, wait_for_message};
+use support::hex;
+use support::sv_node::{SvNode, SvNodeOptions};
+use support::transactions::{self, Funding};
+
+// Blocks.
+
+#[test]
+fn a_block_comes_whole_filtered_compact_and_in_parts() {
+    let Some(node) = start(&[]) else { return };
+    let mut funding = Funding::new(&node, 20);
+    node.generate(12);
+    let client = Client::connect(&[&node], config());
+    let raws: Vec<_> = (0..20).map(|i| transactions::spend(funding.take(), 200 + i)).collect();
+    let relayed = relay(&node, &client, &raws);
+    let tip = hashes(&node.generate(1))[0];
+    let block = stored(&node, tip);
+    let txids: Vec<Txid> = block.transactions().map(|transaction| transaction.txid()).collect();
+    assert_eq!(txids.len(), 21);
+
+    // Without a filter everything matches.
+    let filtered = client.conduit.send_request(GetData::filtered_block(tip)).unwrap();
+    assert_matches(&filtered, &block, &txids);
+
+    // The coinbase comes with the short ids, and known transactions are recognized by them.
+    let compact = match client.conduit.send_request(GetData::compact_block(tip)).unwrap() {
+        CompactReply::Compact(compact) => compact,
+        CompactReply::Block(_) => panic!("the tip comes whole"),
+    };
+    assert_eq!(compact.header(), block.header());
+    let prefilled: Vec<_> = compact.prefilled().map(|(index, coinbase)| (index, coinbase.txid())).collect();
+    assert_eq!(prefilled, [(0, txids[0])]);
+    let key = compact.short_id_key();
+    assert!(compact.short_ids().iter().copied().eq(txids[1..].iter().map(|txid| key.short_id(*txid))));
+    let known: Vec<Transaction> = raws.iter().map(|raw| Transaction::from_raw(raw.clone()).unwrap()).collect();
+    assert_eq!(compact.reconstruct(&known).unwrap(), Reconstruction::Complete(block.clone()));
+
+    // What is not known is asked for.
+    for known in [&known[..7], &[]] {
+        let Reconstruction::Partial(partial) = compact.reconstruct(known).unwrap() else { panic!("it is whole") };
+        let request = partial.request();
+        assert_eq!(request.indexes().len(), 20 - known.len());
+        let BlockTxnReply::Transactions(rest) = client.conduit.send_request(request).unwrap() else {
+            panic!("parts of the tip come as the whole")
+        };
+        assert_eq!(partial.fill(&rest).unwrap(), block);
+    }
+    // For all of them, nodes before 1.1.0 give them one by one, later ones the block.
+    match client.conduit.send_request(GetBlockTxn::new(tip, Vec::from_iter(0..21))).unwrap() {
+        BlockTxnReply::Transactions(all) => {
+            assert!(all.transactions().map(|transaction| transaction.txid()).eq(txids.iter().copied()));
+        }
+        BlockTxnReply::Block(whole) => assert_eq!(whole, block),
+    }
+
+    // Below the tip there is a depth from which on a whole block comes.
+    for (depth, is_compact, is_partial) in
+        [(0, true, true), (5, true, true), (6, false, true), (10, false, true), (11, false, false)]
+    {
+        let hash = hash_at(&node, node.best_height() - depth);
+        match client.conduit.send_request(GetData::compact_block(hash)).unwrap() {
+            CompactReply::Compact(compact) => assert!(is_compact && compact.header().hash() == hash, "{depth}"),
+            CompactReply::Block(whole) => assert!(!is_compact && whole == stored(&node, hash), "{depth}"),
+        }
+        match client.conduit.send_request(GetBlockTxn::new(hash, [0])).unwrap() {
+            BlockTxnReply::Transactions(found) => assert!(is_partial && found.block_hash() == hash, "{depth}"),
+            BlockTxnReply::Block(whole) => assert!(!is_partial && whole == stored(&node, hash), "{depth}"),
+        }
+    }
+
+    // Under load each request gets the reply of its own, whatever was asked before and after.
+    let mut checks: Vec<Box<dyn FnOnce()>> = Vec::new();
+    let genesis = Network::Regtest.genesis();
+    let height = node.best_height() as usize;
+    let unknown = Txid::from_wire([0xab; 32]);
+    for round in 0..ROUNDS {
+        let wanted = relayed[round % relayed.len()];
+        let (block, txids) = (block.clone(), txids.clone());
+        let whole = client.conduit.send_request_nowait(GetData::block(tip)).unwrap();
+        let one = client.conduit.send_request_nowait(GetData::transaction(wanted)).unwrap();
+        let filtered = client.conduit.send_request_nowait(GetData::filtered_block(tip)).unwrap();
+        let mixed = client.conduit.send_request_nowait(GetData::transactions([wanted, unknown])).unwrap();
+        let compact = client.conduit.send_request_nowait(GetData::compact_block(tip)).unwrap();
+        let dataref = client.conduit.send_request_nowait(GetData::dataref_transaction(wanted)).unwrap();
+        let part = round % 21;
+        let parts = client.conduit.send_request_nowait(GetBlockTxn::new(tip, [part as u32])).unwrap();
+        let headers = client.conduit.send_request_nowait(GetHeaders::new([genesis])).unwrap();
+        let enriched = client.conduit.send_request_nowait(GetHdrsEn::new([genesis])).unwrap();
+        let hashes = client.conduit.send_request_nowait(GetBlocks::new([genesis])).unwrap();
+        let ping = client.conduit.send_request_nowait(Ping).unwrap();
+        checks.push(Box::new(move || {
+            assert_eq!(whole.wait().unwrap(), block);
+            assert_eq!(one.wait().unwrap().txid(), wanted);
+            assert_matches(&filtered.wait().unwrap(), &block, &txids);
+            let mixed = mixed.wait().unwrap();
+            let found: Vec<_> = mixed.iter().map(|result| result.as_ref().map(Transaction::txid)).collect();
+            assert!(found[0] == Ok(wanted) && found[1].is_err() && found.len() == 2, "{found:?}");
+            let CompactReply::Compact(compact) = compact.wait().unwrap() else { panic!("the tip comes whole") };
+            assert_eq!(compact.header(), block.header());
+            assert!(matches!(dataref.wait(), Err(RequestError::NotFound { .. })));
+            let BlockTxnReply::Transactions(parts) = parts.wait().unwrap() else { panic!("it comes whole") };
+            assert!(parts.transactions().map(|transaction| transaction.txid()).eq([txids[part]]));
+            assert_eq!(headers.wait().unwrap().len(), height);
+            assert_eq!(enriched.wait().unwrap().len(), height);
+            assert_eq!(hashes.wait().unwrap().len(), height);
+            assert!(ping.wait().unwrap() > Duration::ZERO);
+        }));
+    }
+    // The last ones first, so that replies lie about when they are asked for.
+    checks.into_iter().rev().for_each(|check| check());
+
+    // About what it does not know, it is silent, or says so.
+    let brief = RequestOptions::new().timeout(Duration::from_millis(400));
+    let unknown_block = BlockHash::from_wire([0xab; 32]);
+    let filtered = client.conduit.send_request_nowait_with(GetData::filtered_block(unknown_block), &brief);
+    let compact = client.conduit.send_request_nowait_with(GetData::compact_block(unknown_block), &brief);
+    let parts = client.conduit.send_request_nowait_with(GetBlockTxn::new(unknown_block, [0]), &brief);
+    let silence = [(client.peers[0], AttemptFailure::TimedOut)];
+    assert_eq!(failures(filtered.unwrap().wait()), silence);
+    assert_eq!(failures(compact.unwrap().wait()), silence);
+    assert_eq!(failures(parts.unwrap().wait()), silence);
+    let absent = client.conduit.send_request(GetData::dataref_transaction(unknown));
+    assert!(matches!(absent, Err(RequestError::NotFound { .. })), "{absent:?}");
+    assert_eq!(failures(absent), [(client.peers[0], AttemptFailure::NotFound)]);
+    client.end(&[&node]);
+}
+
+// The chain.
+
+#[test]
+fn the_chain_is_walked_with_proven_coinbases_and_by_hashes() {
+    let Some(node) = start(&[]) else { return };
+    let mut chain = hashes(&node.generate(2_003));
+    let mut funding = Funding::new(&node, 21);
+    chain.push(hash_at(&node, 2_004));
+    // Trees of every shape up to seven leaves, and so coinbases with proofs of every length up to three.
+    for count in 1..=6 {
+        for _ in 0..count {
+            node.send_raw_transaction(&transactions::spend(funding.take(), 200)).unwrap();
+        }
+        chain.push(hashes(&node.generate(1))[0]);
+    }
+    let genesis = Network::Regtest.genesis();
+    // Two thousand items are within the limit that we announce.
+    let client = Client::connect(&[&node], config());
+    let ask = |request| client.conduit.send_request(request).unwrap();
+
+    let first = ask(GetHdrsEn::new([genesis]));
+    let second = ask(GetHdrsEn::new([first.last().unwrap().header.hash(), genesis]));
+    let at_tip = ask(GetHdrsEn::new([second.last().unwrap().header.hash(), genesis]));
+    assert_eq!([first.len(), second.len(), at_tip.len()], [2_000, 10, 0]);
+    let all = [first, second].concat();
+    assert!(all.iter().map(|item| item.header.hash()).eq(chain.iter().copied()));
+    for item in &all {
+        item.verify().unwrap();
+        assert_eq!(item.no_more_headers, item.header.hash() == chain[2_009]);
+        assert_eq!(item.miner_info, None);
+    }
+    let counts: Vec<u32> = all.iter().map(|item| item.transaction_count).collect();
+    assert_eq!(counts[2_002..], [1, 2, 2, 3, 4, 5, 6, 7]);
+    for item in &all[1_995..] {
+        let block = node.rpc("getblock", json!([item.header.hash().to_string(), 1]));
+        let txids = block["tx"].as_array().unwrap();
+        assert_eq!(txids.len(), item.transaction_count as usize);
+        assert_eq!(txids[0], item.coinbase.as_ref().unwrap().transaction.txid().to_string());
+    }
+    // The stop hash is the last one of the reply, and without a locator the only one.
+    let five = ask(GetHdrsEn::new([genesis]).stop_at(chain[4]));
+    assert!(five.iter().map(|item| item.header.hash()).eq(chain[..5].iter().copied()));
+    for hash in [genesis, chain[2_007]] {
+        let one = ask(GetHdrsEn::new([]).stop_at(hash));
+        assert_eq!(one.iter().map(|item| item.header.hash()).collect::<Vec<_>>(), [hash]);
+        one[0].verify().unwrap();
+    }
+
+    // Hashes come by five hundreds, up to the stop hash but without it.
+    let ask = |request| client.conduit.send_request(request).unwrap();
+    assert_eq!(ask(GetBlocks::new([genesis])), chain[..500]);
+    assert_eq!(ask(GetBlocks::new([chain[499], genesis])), chain[500..1_000]);
+    assert_eq!(ask(GetBlocks::new([chain[1_999], genesis])), chain[2_000..]);
+    assert_eq!(ask(GetBlocks::new([genesis]).stop_at(chain[4])), chain[..4]);
+    // A locator that says nothing is one from the genesis block, and so is none.
+    assert_eq!(ask(GetBlocks::new([BlockHash::from_wire([0xab; 32])])), chain[..500]);
+    assert_eq!(ask(GetBlocks::new([])), chain[..500]);
+    // With nothing to list there is no answer.
+    let brief = RequestOptions::new().timeout(Duration::from_millis(400));
+    let result = client.conduit.send_request_with(GetBlocks::new([chain[2_009]]), &brief);
+    assert_eq!(failures(result), [(client.peers[0], AttemptFailure::TimedOut)]);
+    client.end(&[&node]);
+}
+
+#[test]
+fn enriched_headers_stop_short_of_the_size_that_we_accept() {
+    let Some(node) = start(&[]) else { return };
+    let mut chain = hashes(&node.generate(3));
+    for _ in 0..3 {
+        chain.push(mine_large_coinbase(&node, 400_000));
+    }
+    chain.extend(hashes(&node.generate(2)));
+    let client = Client::connect(&[&node], config().max_recv_payload_length(1_048_576));
+
+    let mut locator = vec![Network::Regtest.genesis()];
+    let mut lengths = Vec::new();
+    while *locator.last().unwrap() != chain[7] {
+        let items = client.conduit.send_request(GetHdrsEn::new([*locator.last().unwrap()])).unwrap();
+        items.iter().for_each(|item| item.verify().unwrap());
+        assert!(items.iter().all(|item| item.no_more_headers == (item.header.hash() == chain[7])));
+        lengths.push(items.len());
+        locator.extend(items.iter().map(|item| item.header.hash()));
+    }
+    assert_eq!(locator[1..], chain);
+    assert_eq!(lengths, [5, 3], "as many as fit");
+    client.end(&[&node]);
+}
+
+/// Has the node take a block of ours, with a coinbase of a little more than `size` bytes.
+fn mine_large_coinbase(node: &SvNode, size: usize) -> BlockHash {
+    let best = hash_at(node, node.best_height());
+    let tip = *stored(node, best).header();
+    // Coinbases must differ, and this one's script is as long as it has to be.
+    let script_sig = &best.as_wire()[..8];
+    let padding = [&[0x00, 0x6a][..], &vec![0; size]].concat();
+    let input = TransactionInput { previous_output: OutPoint::NULL, script_sig, sequence: u32::MAX };
+    let outputs = [TransactionOutput { value: 0, script_pubkey: &padding }];
+    let coinbase = Transaction::new(1, &[input], &outputs, 0);
+    let merkle_root = conduit::block::merkle_root([coinbase.txid()]).unwrap();
+    let mut header = BlockHeader { previous: best, merkle_root, time: tip.time + 1, nonce: 0, ..tip };
+    // Every second hash is below the target.
+    while header.hash().as_wire()[31] > 0x7e {
+        header.nonce += 1;
+    }
+    let block = Block::new(header, vec![coinbase]);
+    assert_eq!(node.rpc("submitblock", json!([hex::encode(block.raw())])), json!(null));
+    block.hash()
+}
+
+fn start(args: &[&str]) -> Option<SvNode> {
+    SvNode::start(SvNodeOptions { args: args.iter().map(|&arg| arg.to_owned()).collect(), ..Default::default() })
+}
+
+/// Has the node take transactions and waits until it has announced them all, so that it will give them.
+#[track_caller]
+fn relay(node: &SvNode, client: &Client, raws: &[Vec<u8>]) -> Vec<Txid> {
+    let announced = client.conduit.subscribe([Command::INV]).unwrap();
+    for raw in raws {
+        node.send_raw_transaction(raw).unwrap();
+    }
+    let txids: Vec<Txid> = raws.iter().map(|raw| txid(raw)).collect();
+    let mut missing = txids.clone();
+    while !missing.is_empty() {
+        let Message::Inv(items) = wait_for_message(&announced, client.peers[0], |_| true) else {
+            panic!("only inv was subscribed to")
+        };
+        missing.retain(|txid| !items.contains(&Inventory::transaction(*txid)));
+    }
+    txids
+}
+
+/// A filtered block is proven and has exactly these transactions of the block, in block order.
+#[track_caller]
+fn assert_matches(filtered: &FilteredBlock, block: &Block, wanted: &[Txid]) {
+    assert_eq!(filtered.merkle_block.header, *block.header());
+    assert_eq!(filtered.merkle_block.tree.total_transactions as usize, block.transaction_count());
+    let proven = filtered.merkle_block.matches().unwrap();
+    let places = (0..).zip(block.transactions().map(|transaction| transaction.txid()));
+    assert!(places.filter(|(_, txid)| wanted.contains(txid)).eq(proven));
+    let whole = block.transactions().filter(|transaction| wanted.contains(&transaction.txid()));
+    assert!(whole.map(|transaction| transaction.to_transaction()).eq(filtered.transactions.iter().cloned()));
+    assert_eq!(filtered.transactions.len(), wanted.len());
+}
+
+/// The block as the node has it.
+fn stored(node: &SvNode, hash: BlockHash) -> Block {
+    let block = Block::from_raw(node.block_bytes(&hash.to_string())).unwrap();
+    assert_eq!(block.hash(), hash);
+    block
+}
+
+fn hash_at(node: &SvNode, height: u64) -> BlockHash {
+    node.rpc("getblockhash", json!([height])).as_str().unwrap().parse().unwrap()
+}
+
+/// How often everything is asked at once.
+const ROUNDS: usize = 60;
