@@ -6,22 +6,24 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use conduit::error::AttemptFailure;
+use conduit::error::{AttemptFailure, SendFailure};
 use conduit::message::{
-    Block, BlockHeader, Inventory, OutPoint, Reconstruction, Transaction, TransactionInput, TransactionOutput,
+    Block, BlockHeader, BloomFilter, FilterAdd, FilterLoad, FilterUpdate, Inventory, OutPoint, Reconstruction,
+    Services, Transaction, TransactionInput, TransactionOutput,
 };
 use conduit::{
     BlockHash, BlockTxnReply, Command, CompactReply, FilteredBlock, GetBlockTxn, GetBlocks, GetData, GetHdrsEn,
-    GetHeaders, Message, Network, Ping, RequestError, RequestOptions, Txid,
+    GetHeaders, Harm, Mempool, Message, Network, Ping, RequestError, RequestOptions, Txid,
 };
 use serde_json::json;
 
 use support::client::{Client, config, failures, hashes, txid, wait_for_message};
 use support::hex;
 use support::sv_node::{SvNode, SvNodeOptions};
-use support::transactions::{self, Funding};
+use support::transactions::{self, Coin, Funding};
 
 // Blocks.
 
@@ -233,6 +235,123 @@ fn enriched_headers_stop_short_of_the_size_that_we_accept() {
     client.end(&[&node]);
 }
 
+// The pool and filters.
+
+#[test]
+fn the_pool_is_told_to_whom_the_node_allows_it_and_filters_pick() {
+    let Some(node) = start(&["-peerbloomfilters=1", "-rejectmempoolrequest=0"]) else { return };
+    let mut funding = Funding::new(&node, 12);
+    let client = Client::connect(&[&node], config());
+    let (conduit, peer) = (&client.conduit, client.peers[0]);
+    assert!(client.info(peer).services.unwrap().contains(Services::BLOOM));
+
+    assert_eq!(conduit.send_request(Mempool::new()), Err(RequestError::Harmful(Harm::Mempool)));
+    let pool = || Mempool::new().insist().quiet(Duration::from_millis(700));
+    let brief = RequestOptions::new().timeout(Duration::from_millis(700));
+    let empty = conduit.send_request_with(pool(), &brief);
+    assert_eq!(failures(empty), [(peer, AttemptFailure::TimedOut)], "an empty pool draws no answer");
+    client.end(&[&node]);
+
+    // Nobody is there to relay these to. The last two are a pair of which the second spends the first.
+    let mut raws: Vec<_> = (0..9).map(|i| transactions::spend(funding.take(), 200 + i)).collect();
+    let [marked, child] = marked_pair(funding.take());
+    raws.extend([marked.raw().to_vec(), child.raw().to_vec()]);
+    let txids: Vec<Txid> = raws.iter().map(|raw| txid(raw)).collect();
+    raws.iter().for_each(|raw| assert!(node.send_raw_transaction(raw).is_ok()));
+    let client = Client::connect(&[&node], config());
+    let (conduit, peer) = (&client.conduit, client.peers[0]);
+    let unrelayed = conduit.send_request(GetData::transaction(txids[0]));
+    assert_eq!(failures(unrelayed), [(peer, AttemptFailure::NotFound)]);
+
+    // A filter holds for the pool, too.
+    let mut filter = BloomFilter::new(10, 1e-9, 1, FilterUpdate::None).unwrap();
+    filter.insert(txids[3].as_wire()).unwrap();
+    conduit.send(peer, Message::FilterLoad(filter.clone().into())).unwrap();
+    assert_eq!(conduit.send_request(pool()).unwrap(), [txids[3]]);
+    conduit.send(peer, Message::FilterClear).unwrap();
+    let all: HashSet<String> = conduit.send_request(pool()).unwrap().iter().map(Txid::to_string).collect();
+    assert_eq!(all, node.mempool());
+    assert_eq!(all.len(), txids.len());
+    // Whom the pool was told, it is given to.
+    let told = conduit.send_request(GetData::transactions(txids.clone())).unwrap();
+    assert!(told.iter().map(|result| result.as_ref().unwrap().txid()).eq(txids.iter().copied()));
+
+    let tip = hashes(&node.generate(1))[0];
+    let block = stored(&node, tip);
+    let ask = || conduit.send_request(GetData::filtered_block(tip)).unwrap();
+    let load = |filter: &BloomFilter| conduit.send(peer, Message::FilterLoad(filter.clone().into())).unwrap();
+    let add = |data: &[u8]| conduit.send(peer, Message::FilterAdd(FilterAdd { data: data.to_vec() })).unwrap();
+    let view = |raw: &[u8]| Transaction::from_raw(raw.to_vec()).unwrap();
+    // By txid; then by what a transaction spends as well.
+    load(&filter);
+    assert_matches(&ask(), &block, &[txids[3]]);
+    let spent = view(&raws[5]).inputs().next().unwrap().previous_output;
+    add(&[&spent.txid.as_wire()[..], &spent.index.to_le_bytes()].concat());
+    assert_matches(&ask(), &block, &[txids[3], txids[5]]);
+    // By what an output pushes; what spends it matches if the filter learns the outpoint, and it does not from scripts
+    // that are none of its kind.
+    for (update, wanted) in [
+        (FilterUpdate::None, &[marked.txid()][..]),
+        (FilterUpdate::PublicKeys, &[marked.txid()]),
+        (FilterUpdate::All, &[marked.txid(), child.txid()]),
+    ] {
+        let mut filter = BloomFilter::new(10, 1e-9, 2, update).unwrap();
+        filter.insert(MARK).unwrap();
+        load(&filter);
+        assert_matches(&ask(), &block, wanted);
+        // Our own filter agrees with the node's about every transaction.
+        let ours = block.transactions().filter(|transaction| filter.matches(*transaction));
+        assert!(ours.map(|transaction| transaction.txid()).eq(wanted.iter().copied()), "{update:?}");
+    }
+    // An element that is in no block, and an addition that is.
+    let mut nothing = BloomFilter::new(10, 1e-9, 3, FilterUpdate::None).unwrap();
+    nothing.insert(b"in no block").unwrap();
+    load(&nothing);
+    assert_matches(&ask(), &block, &[]);
+    add(block.transactions().next().unwrap().txid().as_wire());
+    assert_matches(&ask(), &block, &[block.transactions().next().unwrap().txid()]);
+    // The largest that is allowed, with everything in it that there is.
+    let mut large = BloomFilter::new(1_000_000, 1e-9, 4, FilterUpdate::All).unwrap();
+    assert_eq!(large.as_filter_load().filter.len(), FilterLoad::MAX_FILTER_LEN);
+    txids.iter().for_each(|txid| large.insert(txid.as_wire()).unwrap());
+    load(&large);
+    assert_matches(&ask(), &block, &txids);
+    // Without one, everything matches again.
+    conduit.send(peer, Message::FilterClear).unwrap();
+    let everything: Vec<Txid> = block.transactions().map(|transaction| transaction.txid()).collect();
+    assert_matches(&ask(), &block, &everything);
+
+    // What is over the limits is not sent.
+    let oversized = FilterLoad { filter: vec![1; FilterLoad::MAX_FILTER_LEN + 1], ..large.into() };
+    let too_long = FilterAdd { data: vec![1; FilterAdd::MAX_DATA_LEN + 1] };
+    for message in [Message::FilterLoad(oversized), Message::FilterAdd(too_long)] {
+        assert_refused(&client, message, Harm::FilterTooLarge);
+    }
+    client.end(&[&node]);
+}
+
+/// A transaction whose output pushes [`MARK`], and one that spends it.
+fn marked_pair(coin: Coin) -> [Transaction; 2] {
+    let spend = |previous_output: OutPoint, value: u64, script_pubkey: &[u8]| {
+        let input = TransactionInput { previous_output, script_sig: &[], sequence: u32::MAX };
+        let output = TransactionOutput { value: value as i64, script_pubkey };
+        Transaction::new(1, &[input], &[output], 0)
+    };
+    let outpoint = OutPoint { txid: Txid::from_wire(coin.txid), index: coin.index };
+    // Pushed, dropped, and true instead.
+    let script = [&[MARK.len() as u8], MARK, &[0x75, 0x51]].concat();
+    let marked = spend(outpoint, coin.value - 1_000, &script);
+    let child = spend(OutPoint { txid: marked.txid(), index: 0 }, coin.value - 2_000, &[0x51]);
+    [marked, child]
+}
+
+/// The message is not sent for the reason given, and is given back.
+#[track_caller]
+fn assert_refused(client: &Client, message: Message, harm: Harm) {
+    let refused = client.conduit.send(client.peers[0], message.clone()).unwrap_err();
+    assert_eq!((refused.message, refused.reason), (message, SendFailure::Harmful(harm)));
+}
+
 /// Has the node take a block of ours, with a coinbase of a little more than `size` bytes.
 fn mine_large_coinbase(node: &SvNode, size: usize) -> BlockHash {
     let best = hash_at(node, node.best_height());
@@ -300,5 +419,6 @@ fn hash_at(node: &SvNode, height: u64) -> BlockHash {
     node.rpc("getblockhash", json!([height])).as_str().unwrap().parse().unwrap()
 }
 
+const MARK: &[u8] = b"a mark in a script";
 /// How often everything is asked at once.
 const ROUNDS: usize = 60;
