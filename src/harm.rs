@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::message::{FilterLoad, InventoryKind, Message, Services};
-use crate::wire::Command;
+use crate::wire::{Command, DecodeError};
 
 /// Why a message would harm our standing with a peer.
 ///
@@ -52,7 +52,7 @@ pub enum Harm {
         /// How many there may be.
         limit: usize,
     },
-    /// The command `extmsg`, which is no message but the form of a header: what follows would be misread.
+    /// A command that begins with `extmsg`, which is no message but the form of a header: what follows would be misread.
     ExtendedHeader,
 }
 
@@ -79,21 +79,18 @@ impl fmt::Display for Harm {
 /// What there is against sending a message to a peer that offers these services.
 pub(crate) fn harm_of(message: &Message, services: Services) -> Option<Harm> {
     let command = message.command();
-    if let Message::Unknown { payload, .. } = message {
-        if command == Command::EXTMSG {
-            return Some(Harm::ExtendedHeader);
-        }
-        // The same bytes do the same harm, whatever they are held as here.
-        return match Message::decode(command, payload) {
-            Ok(Message::Unknown { .. }) | Err(_) => None,
-            Ok(known) => harm_of(&known, services),
-        };
-    }
-    let offers_filters = services.contains(Services::BLOOM);
     let too_many = |count, limit| (count > limit).then_some(Harm::TooManyItems { command, count, limit });
-    match message {
-        Message::Mempool { .. } => Some(Harm::Mempool),
-        Message::FilterLoad(_) | Message::FilterAdd(_) if !offers_filters => Some(Harm::FilterNotOffered),
+    harm_of_command(command, services).or_else(|| match message {
+        // The same bytes do the same harm, whatever they are held as here.
+        Message::Unknown { payload, .. } => match Message::decode(command, payload) {
+            Ok(Message::Unknown { .. }) => None,
+            Ok(known) => harm_of(&known, services),
+            Err(DecodeError::TooManyItems { count, .. }) => {
+                too_many(usize::try_from(count).unwrap_or(usize::MAX), max_items(command)?)
+            }
+            // Nodes say that it does not parse, which costs nothing.
+            Err(_) => None,
+        },
         Message::FilterLoad(filter) => is_too_large(filter).then_some(Harm::FilterTooLarge),
         Message::FilterAdd(element) => (!element.is_within_limits()).then_some(Harm::FilterTooLarge),
         Message::Inv(items) => {
@@ -101,10 +98,33 @@ pub(crate) fn harm_of(message: &Message, services: Services) -> Option<Harm> {
             let other = items.iter().map(|item| item.kind).find(|&kind| !is_legal(kind))?;
             Some(Harm::InventoryKind { kind: other })
         }
-        Message::Version(_) | Message::Verack | Message::ProtoConf(_) => Some(Harm::Handshake { command }),
-        Message::CreateStrm(_) | Message::StreamAck(_) => Some(Harm::StreamSetup { command }),
-        Message::Headers(headers) => too_many(headers.len(), MAX_HEADERS),
-        Message::Addr(addresses) => too_many(addresses.len(), MAX_ADDRESSES),
+        Message::Headers(headers) => too_many(headers.len(), max_items(command)?),
+        Message::Addr(addresses) => too_many(addresses.len(), max_items(command)?),
+        _ => None,
+    })
+}
+
+/// What there is against a message whatever it holds, be it no such message at all.
+fn harm_of_command(command: Command, services: Services) -> Option<Harm> {
+    match command {
+        Command::MEMPOOL => Some(Harm::Mempool),
+        // Nodes look at their services before they look at the payload.
+        Command::FILTERLOAD | Command::FILTERADD => {
+            (!services.contains(Services::BLOOM)).then_some(Harm::FilterNotOffered)
+        }
+        Command::VERSION | Command::VERACK | Command::PROTOCONF => Some(Harm::Handshake { command }),
+        Command::CREATESTRM | Command::STREAMACK => Some(Harm::StreamSetup { command }),
+        // Nodes compare the first six bytes only.
+        _ if command.as_str().starts_with("extmsg") => Some(Harm::ExtendedHeader),
+        _ => None,
+    }
+}
+
+/// Sections 1.5, 2.3 and 2.11 of the wire specification.
+fn max_items(command: Command) -> Option<usize> {
+    match command {
+        Command::HEADERS => Some(2_000),
+        Command::ADDR => Some(1_000),
         _ => None,
     }
 }
@@ -112,11 +132,6 @@ pub(crate) fn harm_of(message: &Message, services: Services) -> Option<Harm> {
 fn is_too_large(filter: &FilterLoad) -> bool {
     !filter.is_within_limits()
 }
-
-/// Sections 1.5 and 2.11 of the wire specification.
-const MAX_HEADERS: usize = 2_000;
-/// Sections 1.5 and 2.3 of the wire specification.
-const MAX_ADDRESSES: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -150,8 +165,43 @@ mod tests {
             let unknown = Message::Unknown { command: message.command(), payload: SharedBytes::from(payload) };
             assert_eq!(harm_of(&unknown, none), harm, "{message:?} as bytes");
         }
-        let extmsg = Message::Unknown { command: Command::EXTMSG, payload: SharedBytes::default() };
-        assert_eq!(harm_of(&extmsg, none), Some(Harm::ExtendedHeader));
+        for command in [Command::EXTMSG, Command::new("extmsgfoo").expect("a command")] {
+            let extmsg = Message::Unknown { command, payload: SharedBytes::default() };
+            assert_eq!(harm_of(&extmsg, none), Some(Harm::ExtendedHeader));
+        }
+    }
+
+    #[test]
+    fn bytes_that_do_not_decode_are_no_way_around() {
+        let unknown = |command, payload: Vec<u8>| Message::Unknown { command, payload: payload.into() };
+        let none = Services::NETWORK;
+        for command in [Command::VERSION, Command::PROTOCONF] {
+            assert_eq!(harm_of(&unknown(command, vec![0]), none), Some(Harm::Handshake { command }));
+        }
+        for command in [Command::CREATESTRM, Command::STREAMACK] {
+            assert_eq!(harm_of(&unknown(command, vec![]), none), Some(Harm::StreamSetup { command }));
+        }
+        for command in [Command::FILTERLOAD, Command::FILTERADD] {
+            assert_eq!(harm_of(&unknown(command, vec![]), none), Some(Harm::FilterNotOffered));
+            assert_eq!(
+                harm_of(&unknown(command, vec![]), Services::BLOOM),
+                None,
+                "nodes say that it does not parse"
+            );
+        }
+        assert_eq!(harm_of(&unknown(Command::MEMPOOL, vec![1, 2]), none), Some(Harm::Mempool));
+        // More items than we would decode, too.
+        for (command, each, limit) in [(Command::HEADERS, 81, 2_000), (Command::ADDR, 30, 1_000)] {
+            let count = limit + 1;
+            let items = |count: usize| {
+                let mut payload = vec![0xfd, count as u8, (count >> 8) as u8];
+                payload.resize(3 + count * each, 0);
+                unknown(command, payload)
+            };
+            assert_eq!(harm_of(&items(limit), none), None);
+            assert_eq!(harm_of(&items(count), none), Some(Harm::TooManyItems { command, count, limit }));
+        }
+        assert_eq!(harm_of(&unknown(Command::INV, vec![1]), none), None);
     }
 
     #[test]
