@@ -21,7 +21,7 @@ use crate::wire::{BlockHash, Txid};
 /// | [`GetData::block`] | [`Block`], its merkle root checked | the node does not know the block: nodes keep silent then |
 /// | [`GetData::filtered_block`] | [`FilteredBlock`], its partial merkle tree checked | the same |
 /// | [`GetData::compact_block`] | [`CompactReply`]: the compact form, or the whole block | the same |
-/// | [`GetBlockTxn`] | [`BlockTxnReply`]: the transactions, or the whole block | the same |
+/// | [`GetBlockTxn`] | [`BlockTxnReply`]: the transactions, or the whole block | the same; nodes ban for an index beyond it |
 /// | [`GetData::transaction`] | [`Transaction`] | |
 /// | [`GetData::transactions`] | a result for each id | |
 /// | [`GetData::dataref_transaction`] | [`ProvenTransaction`] | |

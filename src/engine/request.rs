@@ -413,10 +413,14 @@ impl Engine {
             let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
             request.asked.retain(|&(asked, _)| asked != peer);
             if was_current {
-                let is_answer = matches!(request.question, Question::Mempool { .. });
-                if failure == AttemptFailure::Disconnected && !had_failed && !is_answer {
-                    // A loss says nothing about the question, but for one that nodes punish with it.
-                    request.attempts_left += 1;
+                let closed_by_it = matches!(reason, DisconnectReason::ClosedByPeer | DisconnectReason::Io { .. });
+                match request.question {
+                    // Nodes ban for the index of a transaction that the block does not have: the others would, too.
+                    Question::BlockTransactions(_) if closed_by_it => request.attempts_left = 0,
+                    Question::Mempool { .. } => {}
+                    // A loss says nothing about the question, but for those that nodes punish with it.
+                    _ if failure == AttemptFailure::Disconnected && !had_failed => request.attempts_left += 1,
+                    _ => {}
                 }
                 self.ask(now, id);
             }

@@ -184,7 +184,8 @@ impl PrefilledWriter {
 /// | block hash | 32 | |
 /// | indexes | 1 to 5 each | compact size, then the first index and the differences less one, as compact sizes |
 ///
-/// A node may answer with the whole block.
+/// A node may answer with the whole block. It bans for an index that the block does not have, so a request that a peer
+/// ends the connection over goes to no other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GetBlockTxn {

@@ -202,6 +202,27 @@ fn a_pool_that_ends_the_connection_is_asked_of_nobody_else() {
 }
 
 #[test]
+fn parts_of_a_block_for_which_a_peer_ends_the_connection_are_asked_of_nobody_else() {
+    let wanted = || Question::BlockTransactions(GetBlockTxn::new(hash(1), [7]));
+    let broken = DisconnectReason::Io { kind: std::io::ErrorKind::ConnectionReset };
+    for reason in [DisconnectReason::ClosedByPeer, broken] {
+        let (mut world, peers) = World::connected(2);
+        let request = world.ask(wanted());
+        world.sent();
+        world.lose_for(peers[0], reason);
+        assert_eq!(world.sent(), [], "for an index that the block does not have, the other would ban us, too");
+        let Err(RequestError::Failed { attempts: list }) = world.result(request) else { panic!("it goes on") };
+        assert_eq!(attempts(list), [(peers[0], AttemptFailure::Disconnected)]);
+    }
+    // A peer that was silent, or that we have left, says nothing about the question.
+    let (mut world, peers) = World::connected(2);
+    world.ask(wanted());
+    world.sent();
+    world.lose_for(peers[0], DisconnectReason::Requested);
+    assert_eq!(world.sent(), [(peers[1], Message::GetBlockTxn(GetBlockTxn::new(hash(1), [7])))]);
+}
+
+#[test]
 fn an_empty_pool_ends_with_the_deadline() {
     let (mut world, peers) = World::connected(1);
     let request = world.ask(mempool(SECOND));
