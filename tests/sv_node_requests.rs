@@ -3,28 +3,35 @@
 //! Sections 2 and 4 of the wire specification. Every wait has a deadline and ends with an event.
 
 #![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
+#![expect(clippy::disallowed_methods, reason = "nodes want addresses of late")]
 
 mod support;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conduit::error::{AttemptFailure, SendFailure, TryRecvError};
 use conduit::message::{
     Block, BlockHeader, BloomFilter, CreateStrm, FilterAdd, FilterLoad, FilterUpdate, Inventory, InventoryKind,
-    NetworkAddress, OutPoint, ProtoConf, Reconstruction, RejectCode, Services, StreamAck, StreamType,
+    NetworkAddress, OutPoint, ProtoConf, Reconstruction, RejectCode, SendCmpct, Services, StreamAck, StreamType,
     TimestampedAddress, Transaction, TransactionInput, TransactionOutput, Version,
 };
 use conduit::{
-    BlockHash, BlockTxnReply, Command, CompactReply, DisconnectReason, FilteredBlock, GetBlockTxn, GetBlocks,
-    GetData, GetHdrsEn, GetHeaders, Harm, Mempool, Message, Network, Ping, RequestError, RequestOptions, Txid,
+    BlockHash, BlockTxnReply, Command, CompactReply, DisconnectReason, FilteredBlock, GetAddr, GetBlockTxn,
+    GetBlocks, GetData, GetHdrsEn, GetHeaders, Harm, Mempool, Message, Network, Ping, RequestError, RequestOptions,
+    Txid,
 };
 use serde_json::json;
 
 use support::client::{Client, config, failures, hashes, sole_peer, txid, wait_for_message};
-use support::hex;
-use support::sv_node::{SvNode, SvNodeOptions};
+use support::program::{Program, measure, number, run};
+use support::raw_peer::RawListener;
+use support::sv_node::{SvNode, SvNodeOptions, wait_until};
 use support::transactions::{self, Coin, Funding};
+use support::{PATIENCE, hex};
 
 // Blocks.
 
@@ -236,6 +243,94 @@ fn enriched_headers_stop_short_of_the_size_that_we_accept() {
     client.end(&[&node]);
 }
 
+// Addresses.
+
+/// A node has addresses to tell once a peer that it dialled has told it some. It answers on a random timer, half a
+/// minute on average and one for each connection, so many are asked and the first answers will do.
+#[test]
+fn addresses_are_told_that_the_node_has_heard_of() {
+    let Some(node) = start(&[]) else { return };
+    let listener = RawListener::bind();
+    node.rpc("addnode", json!([listener.address(), "onetry"]));
+    let mut teller = listener.accept();
+    teller.shake_hands();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as u32;
+    // In networks of their own, or the node would keep only some.
+    let told: Vec<TimestampedAddress> = (0..200)
+        .map(|i| {
+            let address = SocketAddr::from(([50 + i, 60, 70, 80], 8_000 + u16::from(i)));
+            TimestampedAddress { time: now, address: NetworkAddress::new(Services::NETWORK, address) }
+        })
+        .collect();
+    teller.send(&Message::Addr(told.clone()));
+    teller.ping(1);
+
+    let clients: Vec<Client> = (0..ADDRESS_SEEKERS).map(|_| Client::connect(&[&node], config())).collect();
+    let (sender, answers) = mpsc::channel();
+    for (at, client) in (0..).zip(&clients) {
+        let pending = client.conduit.send_request_nowait(GetAddr).unwrap();
+        let sender = sender.clone();
+        // The request ends with its conduit, and so does the thread.
+        thread::spawn(move || drop(sender.send((at, pending.wait()))));
+    }
+    for _ in 0..3 {
+        let (at, answer) = answers.recv_timeout(PATIENCE).unwrap();
+        let answer: Vec<TimestampedAddress> = answer.unwrap();
+        assert!(answer.len() <= told.len() * 23 / 100, "{} addresses", answer.len());
+        for found in answer {
+            let told = told.iter().find(|told| told.address == found.address);
+            // The node takes off two hours for what is hearsay.
+            let time = told.unwrap_or_else(|| panic!("nobody told of {found:?}")).time;
+            assert!(time - found.time <= 7_200, "{found:?}");
+        }
+        // A second request has the same answer, without a message.
+        let client: &Client = &clients[at];
+        assert!(!client.conduit.send_request(GetAddr).unwrap().is_empty());
+    }
+    for client in &clients {
+        client.end(&[&node]);
+    }
+}
+
+// Initial block download.
+
+#[test]
+fn a_node_that_still_downloads_answers_some_and_whom_it_trusts() {
+    // No tip is young enough for these. Without a second block, the genesis block would be withheld, too.
+    let old = "-maxtipage=-100000";
+    let (Some(node), Some(trusting)) = (start(&[old]), start(&[old, "-whitelist=127.0.0.1"])) else { return };
+    let genesis = Network::Regtest.genesis();
+    let mined = hashes(&node.generate(2));
+    let client = Client::connect(&[&node], config());
+    let brief = RequestOptions::new().timeout(Duration::from_millis(400));
+    let headers = client.conduit.send_request_nowait_with(GetHeaders::new([genesis]), &brief).unwrap();
+    let enriched = client.conduit.send_request_nowait_with(GetHdrsEn::new([genesis]), &brief).unwrap();
+    let silence = [(client.peers[0], AttemptFailure::TimedOut)];
+    assert_eq!(failures(headers.wait()), silence);
+    assert_eq!(failures(enriched.wait()), silence);
+    assert_eq!(client.conduit.send_request(GetBlocks::new([genesis])).unwrap(), mined);
+    for hash in [genesis, mined[1]] {
+        let block = client.conduit.send_request(GetData::block(hash)).unwrap();
+        assert_eq!(block, stored(&node, hash));
+        let filtered = client.conduit.send_request(GetData::filtered_block(hash)).unwrap();
+        assert_matches(&filtered, &block, &[block.transactions().next().unwrap().txid()]);
+    }
+    client.end(&[&node]);
+
+    let mined = hashes(&trusting.generate(2));
+    let client = Client::connect(&[&trusting], config());
+    let headers = client.conduit.send_request(GetHeaders::new([genesis])).unwrap();
+    assert!(headers.iter().map(BlockHeader::hash).eq(mined.iter().copied()));
+    let enriched = client.conduit.send_request(GetHdrsEn::new([genesis])).unwrap();
+    assert!(enriched.iter().map(|item| item.header).eq(headers));
+    // It tells its pool, too, although it offers no filters and others are refused.
+    let raw = transactions::spend(Funding::new(&trusting, 1).take(), 200);
+    trusting.send_raw_transaction(&raw).unwrap();
+    let quiet = Duration::from_millis(500);
+    assert_eq!(client.conduit.send_request(Mempool::new().insist().quiet(quiet)).unwrap(), [txid(&raw)]);
+    client.end(&[&trusting]);
+}
+
 // The pool and filters.
 
 #[test]
@@ -344,6 +439,95 @@ fn marked_pair(coin: Coin) -> [Transaction; 2] {
     let marked = spend(outpoint, coin.value - 1_000, &script);
     let child = spend(OutPoint { txid: marked.txid(), index: 0 }, coin.value - 2_000, &[0x51]);
     [marked, child]
+}
+
+// Announcements.
+
+#[test]
+fn blocks_are_announced_in_the_form_asked_for() {
+    let Some(node) = start(&[]) else { return };
+    let mut funding = Funding::new(&node, 12);
+    let mut tip = hash_at(&node, node.best_height());
+    let clients: [Client; 4] = std::array::from_fn(|_| Client::connect(&[&node], config()));
+    let queues = clients.each_ref().map(|client| client.conduit.messages().unwrap());
+    let [enriched, compact, headers, plain] = &clients;
+    let high_bandwidth = Message::SendCmpct(SendCmpct { announce: true, version: 1 });
+    for (client, message) in
+        [(enriched, Message::SendHdrsEn), (compact, high_bandwidth), (headers, Message::SendHeaders)]
+    {
+        client.conduit.send(client.peers[0], message).unwrap();
+        // It announces in these forms only if it believes that we know the block before.
+        assert_eq!(client.conduit.send_request(GetHeaders::new([tip])).unwrap(), []);
+    }
+
+    for count in [3, 0, 5] {
+        let raws: Vec<_> = (0..count).map(|i| transactions::spend(funding.take(), 200 + i)).collect();
+        relay(&node, plain, &raws);
+        let mined = hashes(&node.generate(1))[0];
+        let block = stored(&node, mined);
+        let [enriched, compact, headers, plain] =
+            [0, 1, 2, 3].map(|at| wait_for_message(&queues[at], clients[at].peers[0], is_block_news));
+
+        let Message::HdrsEn(items) = enriched else { panic!("announced by {enriched:?}") };
+        assert_eq!(items.iter().map(|item| item.header).collect::<Vec<_>>(), [*block.header()]);
+        items[0].verify().unwrap();
+        assert_eq!(items[0].transaction_count as usize, block.transaction_count());
+        assert!(items[0].no_more_headers);
+        let coinbase = block.transactions().next().unwrap().to_transaction();
+        assert_eq!(items[0].coinbase.as_ref().unwrap().transaction, coinbase);
+
+        let Message::CmpctBlock(short) = compact else { panic!("announced by {compact:?}") };
+        assert_eq!((short.header(), short.short_ids().len()), (block.header(), raws.len()));
+        let known: Vec<_> = raws.iter().map(|raw| Transaction::from_raw(raw.clone()).unwrap()).collect();
+        assert_eq!(short.reconstruct(&known).unwrap(), Reconstruction::Complete(block.clone()));
+
+        let Message::Headers(list) = headers else { panic!("announced by {headers:?}") };
+        assert_eq!(list, [*block.header()]);
+        assert_eq!(list[0].previous, tip);
+
+        assert_eq!(plain, Message::Inv(vec![Inventory::block(mined)]));
+        tip = mined;
+    }
+
+    // An announced block is at hand at once, in whatever form; the announcement is not taken for a reply.
+    for client in &clients {
+        assert_eq!(client.conduit.send_request(GetHdrsEn::new([tip])).unwrap(), []);
+        assert_eq!(client.conduit.send_request(GetData::block(tip)).unwrap(), stored(&node, tip));
+    }
+    // So is a branch that takes over, from the fork on; several blocks at once have no compact form.
+    node.rpc("invalidateblock", json!([tip.to_string()]));
+    let branch = hashes(&node.generate(2));
+    let forms = [Command::HDRSEN, Command::CMPCTBLOCK, Command::HEADERS, Command::INV];
+    for ((client, queue), form) in clients.iter().zip(&queues).zip(forms) {
+        let mut heard = Vec::new();
+        while heard.last() != Some(&branch[1]) {
+            let news = wait_for_message(queue, client.peers[0], is_block_news);
+            let is_short = matches!(form, Command::CMPCTBLOCK | Command::INV);
+            assert!(news.command() == form || (is_short && news.command() == Command::INV), "{news:?}");
+            heard.extend(announced_blocks(&news));
+        }
+        if matches!(form, Command::HDRSEN | Command::HEADERS) {
+            assert_eq!(heard, branch);
+        }
+    }
+    for client in &clients {
+        client.end(&[&node]);
+    }
+}
+
+fn is_block_news(message: &Message) -> bool {
+    !announced_blocks(message).is_empty()
+}
+
+fn announced_blocks(message: &Message) -> Vec<BlockHash> {
+    match message {
+        Message::Inv(items) => items.iter().filter_map(Inventory::block_hash).collect(),
+        Message::Headers(headers) => headers.iter().map(BlockHeader::hash).collect(),
+        Message::HdrsEn(items) => items.iter().map(|item| item.header.hash()).collect(),
+        Message::CmpctBlock(block) => vec![block.header().hash()],
+        Message::Block(block) => vec![block.hash()],
+        _ => Vec::new(),
+    }
 }
 
 // What is punished.
@@ -461,6 +645,29 @@ fn what_is_sent_anyway_is_punished_as_we_say() {
     }
 }
 
+#[test]
+fn filters_over_the_limits_cost_the_connection_also_where_filters_are_offered() {
+    let Some(node) = start(&["-peerbloomfilters=1"]) else { return };
+    let client = Client::connect(&[&node], config());
+    client.expect_connected();
+    let too_large = FilterLoad { filter: vec![1; 36_001], hash_functions: 1, tweak: 0, flags: 0 };
+    let too_many = FilterLoad { filter: vec![1; 10], hash_functions: 51, tweak: 0, flags: 0 };
+    for message in [
+        Message::FilterLoad(too_large),
+        Message::FilterLoad(too_many),
+        Message::FilterAdd(FilterAdd { data: vec![1; 521] }),
+    ] {
+        assert_refused(&client, message.clone(), Harm::FilterTooLarge);
+        client.conduit.send_anyway(client.peers[0], message).unwrap();
+        lose(&client);
+    }
+    client.conduit.shutdown();
+    let lines = node.misbehaviour_lines();
+    let reasons = ["oversized-bloom-filter", "oversized-bloom-filter", "invalid-filteradd"];
+    assert_eq!(lines.len(), reasons.len(), "{lines:#?}");
+    assert!(lines.iter().zip(reasons).all(|(line, reason)| line.contains(reason)), "{lines:#?}");
+}
+
 /// What [`Harm`] warns of, and what the node does about it.
 fn punished() -> Vec<(Message, Harm, Punishment)> {
     let filter = BloomFilter::new(1, 0.1, 0, FilterUpdate::None).unwrap();
@@ -531,6 +738,68 @@ fn lose(client: &Client) {
     assert!(matches!(reason, DisconnectReason::ClosedByPeer | DisconnectReason::Io { .. }), "{reason:?}");
     client.expect_connected();
     client.fence();
+}
+
+// Programs.
+
+#[test]
+fn the_example_programs_do_with_real_nodes_what_they_say() {
+    let Some(nodes) = SvNode::joined(2) else { return };
+    let [near, far] = &nodes[..] else { panic!("two were asked for") };
+    let mut funding = Funding::new(near, 3);
+    wait_until("the other node to follow", PATIENCE, || near.best_height() == far.best_height());
+    let address = near.address().to_string();
+
+    // A transaction is announced to the other node, which makes it one that can be asked for.
+    let raw = transactions::spend(funding.take(), 200);
+    let both = ["--network", "regtest", "--connect", &address, "--connect", &far.address().to_string()];
+    let args = [&both[..], &["--nodes", "1"]].concat();
+    let (code, lines, complaints) = run("broadcast", &[&args[..], &[&hex::encode(&raw)]].concat());
+    assert_eq!((code, complaints.as_str()), (Some(0), ""), "{lines:?}");
+    assert_eq!(lines[0], format!("{} relayed by 1 peers that were not told", txid(&raw)));
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(near.mempool().contains(&txid(&raw).to_string()));
+    let early = transactions::immature_coinbase_spend(near);
+    let (code, lines, complaints) = run("broadcast", &[&args[..], &[&hex::encode(&early)]].concat());
+    assert_eq!((code, complaints.as_str()), (Some(1), ""), "{lines:?}");
+    let reason = "0x10 invalid: bad-txns-premature-spend-of-coinbase";
+    assert_eq!(lines[0], format!("{} rejected by 1 peers: {reason}", txid(&early)));
+
+    let fields = ["mode", "count", "p50_us", "p99_us", "max_us", "seconds", "cpu_seconds", "peers"];
+    let base = ["round-trips", "--count", "100", "--connect", &address, "--what"];
+    for what in [&["ping"][..], &["tx", "--txid", &txid(&raw).to_string()]] {
+        let report = measure(&[&base, what].concat(), &fields);
+        assert_eq!((number(&report, "count"), number(&report, "peers")), (100.0, 1.0));
+        assert!(number(&report, "p50_us") > 0.0);
+    }
+    let absent = txid(&transactions::spend(funding.take(), 200)).to_string();
+    let (code, lines, complaints) = run("measure", &[&base[..], &["tx", "--txid", &absent]].concat());
+    assert_eq!((code, lines.len()), (Some(1), 0));
+    assert!(complaints.contains("does not have it"), "{complaints}");
+
+    // Blocks are announced one by one, when the one before has been.
+    let mut program = Program::start("measure", &["receive", "--count", "5", "--connect", &address]);
+    let announced = || {
+        let peers = near.rpc("getpeerinfo", json!([]));
+        let ours =
+            peers.as_array().unwrap().iter().find(|peer| peer["subver"].as_str().unwrap().contains("conduit"))?;
+        let is_ready = ours["bytesrecv_per_msg"]["pong"].is_number();
+        is_ready.then(|| ours["bytessent_per_msg"]["inv"].as_u64().unwrap_or(0))
+    };
+    wait_until("the program to connect", PATIENCE, || announced().is_some());
+    for count in 1..=4 {
+        near.generate(1);
+        wait_until("the announcement", PATIENCE, || announced() == Some(count * 61));
+    }
+    near.generate(1);
+    let report = program.json();
+    assert_eq!((number(&report, "messages"), number(&report, "items")), (5.0, 5.0));
+    assert_eq!(number(&report, "bytes"), 5.0 * 61.0);
+    assert!(report["others"].as_object().unwrap().contains_key("authch"), "{report}");
+    assert_eq!(program.end(), (Some(0), vec![], String::new()));
+    for node in &nodes {
+        node.assert_no_misbehaviour();
+    }
 }
 
 /// The message is not sent for the reason given, and is given back.
@@ -608,5 +877,7 @@ fn hash_at(node: &SvNode, height: u64) -> BlockHash {
 }
 
 const MARK: &[u8] = b"a mark in a script";
+/// So that the first of them is answered in about a second.
+const ADDRESS_SEEKERS: usize = 24;
 /// How often everything is asked at once.
 const ROUNDS: usize = 60;
