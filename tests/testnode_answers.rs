@@ -273,7 +273,7 @@ fn enriched_headers_are_answered_row_by_row_with_proven_coinbases() {
         assert_eq!(item.miner_info, None);
         let coinbase = item.coinbase.as_ref().unwrap();
         assert_eq!(coinbase.proof.index, 0);
-        assert!(!coinbase.proof.nodes.contains(&ProofNode::Duplicate), "hashes are repeated here");
+        assert!(!coinbase.proof.nodes.contains(&ProofNode::Duplicate), "a coinbase is never without a sibling");
     }
 }
 

@@ -154,7 +154,7 @@ fn streams_are_not_to_be_had() {
     let ack = Message::StreamAck(StreamAck { association_id: vec![0; 17], stream_type: StreamType::Data1 });
     for (message, command, reason) in [
         (createstrm(&[0; 17], 2), "createstrm", "Invalid createstream scenario"),
-        (ack, "streamack", "Invalid streamack"),
+        (ack.clone(), "streamack", "Invalid streamack"),
     ] {
         let mut peer = Peer::connect(&node);
         peer.send(&message);
@@ -163,7 +163,7 @@ fn streams_are_not_to_be_had() {
     }
     // As the first message of a connection, which is what it is for.
     for (message, reason) in [
-        (createstrm(&[0; 17], 2), "No node found with association ID"),
+        (createstrm(&[0; 17], 2), "No node found with association ID 00000000-0000-0000-0000-000000000000"),
         (createstrm(&[], 2), "NULL association ID"),
         (createstrm(&[0; 17], 6), "StreamType out of range"),
         (raw(Command::CREATESTRM, vec![7]), "Badly formatted message"),
@@ -173,6 +173,15 @@ fn streams_are_not_to_be_had() {
         assert_eq!(reject_of(peer.recv()), reject("createstrm", RejectCode::StreamSetup, reason));
         peer.assert_closed();
     }
+    let mut peer = Peer::dial(&node, &Network::Regtest);
+    peer.send(&ack);
+    assert_eq!(peer.next(), None);
+    // Between version and verack it is as after both.
+    let mut peer = Peer::dial(&node, &Network::Regtest);
+    peer.send_all(&[Message::from(version()), ack]);
+    peer.until(Command::PROTOCONF);
+    assert_eq!(reject_of(peer.recv()), reject("streamack", RejectCode::NonStandard, "Invalid streamack"));
+    peer.assert_closed();
 }
 
 #[test]
@@ -180,17 +189,18 @@ fn nobody_proves_an_identity_to_the_node() {
     let node = start(1);
     let mut peer = Peer::connect(&node);
     peer.send(&Message::AuthCh(AuthCh { version: 1, challenge: vec![1; 32] }));
+    peer.send(&raw(Command::AUTHCH, vec![1]));
     assert!(peer.said().is_empty(), "a challenge is ignored");
     let response = AuthResp { public_key: vec![2; 33], client_nonce: 3, signature: vec![4; 70] };
     let response = Message::AuthResp(Box::new(response));
     for message in [response.clone(), raw(Command::AUTHRESP, vec![90])] {
         peer.send(&message);
-        let (command, code, _) = reject_of(peer.recv());
-        assert_eq!((command.as_str(), code), ("authresp", RejectCode::AuthConnSetup));
+        let miner = "Public ip address does not match the one advertised in the miner info document.";
+        assert_eq!(reject_of(peer.recv()), reject("authresp", RejectCode::AuthConnSetup, miner));
     }
-    // These were three; six are no flood.
-    peer.send_all(&[response.clone(), response.clone(), response.clone()]);
-    assert_eq!(peer.said().len(), 3);
+    // These were four; six are no flood.
+    peer.send_all(&[response.clone(), response.clone()]);
+    assert_eq!(peer.said().len(), 2);
     assert_eq!(node.score(0), 0);
     peer.send(&response);
     assert_eq!(peer.said().len(), 1);

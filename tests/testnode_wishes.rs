@@ -5,6 +5,7 @@
 #[path = "testnode/peer.rs"]
 mod peer;
 
+use conduit::Network;
 use conduit::message::{
     BloomFilter, FilterAdd, FilterLoad, FilterUpdate, GetHeaders, Inventory, Message, Reconstruction, SendCmpct,
     Services, Transaction, Version,
@@ -168,7 +169,7 @@ fn announcements_may_be_asked_for_once() {
 fn a_filter_decides_which_transactions_are_announced() {
     let node = start_open();
     let Message::Version(theirs) = ({
-        let mut peer = Peer::dial(&node, &conduit::Network::Regtest);
+        let mut peer = Peer::dial(&node, &Network::Regtest);
         peer.send(&Message::from(version()));
         peer.recv()
     }) else {
@@ -241,13 +242,23 @@ fn filters_that_are_not_served_end_the_connection() {
     peer.send(&Message::FilterAdd(empty));
     peer.assert_closed();
     assert_eq!(node.score(2), 0);
+    // It costs the same before the handshake is done, and nothing where not even the version is known.
+    for (number, is_introduced) in [(3, true), (4, false)] {
+        let mut peer = Peer::dial(&node, &Network::Regtest);
+        if is_introduced {
+            peer.send(&Message::from(version()));
+        }
+        peer.send(&Message::FilterLoad(filter(&[])));
+        peer.assert_closed();
+        assert_eq!(node.score(number), if is_introduced { 100 } else { 0 });
+    }
     let mut harmless = Peer::connect_as(&node, without_relay(), true);
     harmless.send(&Message::FilterClear);
     assert!(harmless.said().is_empty());
     let payment = transaction(1, 200);
     assert!(node.submit(payment.clone()));
     assert_eq!(harmless.said(), [inv(&[payment])], "relay is on");
-    assert_eq!(node.score(3), 0);
+    assert_eq!(node.score(5), 0);
 }
 
 #[test]

@@ -26,10 +26,8 @@ pub(super) fn enriched(block: &Block, is_tip: bool) -> EnrichedHeader {
         // A message with more of them cannot be written.
         transaction_count: u32::try_from(block.transaction_count()).unwrap_or(u32::MAX),
         no_more_headers: is_tip,
-        coinbase: coinbase.map(|ProvenTransaction { transaction, proof }| {
-            // Here, other than in `datareftx`, the node repeats the hash of a node without a sibling.
-            Box::new(ProvenTransaction { transaction, proof: proof.with_repeated_hashes() })
-        }),
+        // A first transaction is never without a sibling, which the node would write otherwise here than in `datareftx`.
+        coinbase: coinbase.map(Box::new),
         miner_info: None,
     }
 }

@@ -32,6 +32,7 @@ impl Session {
                 self.say(command, RejectCode::NonStandard, "Invalid createstream scenario")?;
                 self.hang_up("a createstrm behind a version")
             }
+            (Command::STREAMACK, Stage::AwaitVersion) => self.hang_up("a streamack that nobody waits for"),
             (Command::STREAMACK, _) => {
                 self.say(command, RejectCode::NonStandard, "Invalid streamack")?;
                 self.hang_up("a streamack")
@@ -49,6 +50,7 @@ impl Session {
             Command::MERKLEBLOCK | Command::HDRSEN | Command::DATAREFTX | Command::NOTFOUND => return Ok(()),
             // Read only if there is a reason to; here there is none.
             Command::REJECT | Command::REVOKEMID | Command::PONG | Command::ALERT => return Ok(()),
+            Command::AUTHCH => return self.challenged(),
             Command::FILTERLOAD | Command::FILTERADD if !self.node.config.bloom => return self.refuse_filter(),
             Command::DSDETECTED => return self.punish(10, "an invalid notice of a double spend"),
             Command::AUTHRESP => return self.refuse_proof(),
@@ -62,10 +64,11 @@ impl Session {
         self.punish(u32::from(costs), "a count that no message has")
     }
 
-    /// Ends the connection of a peer whose `version` names a program of another chain; what is wrong with it otherwise is
-    /// found later.
-    pub(super) fn check_user_agent(&mut self, payload: &[u8]) -> Result<(), End> {
+    /// Takes note of the peer's `version`, and ends the connection if it names a program of another chain; what is wrong
+    /// with it otherwise is found later.
+    pub(super) fn introduced(&mut self, payload: &[u8]) -> Result<(), End> {
         let Ok(Message::Version(version)) = Message::decode(Command::VERSION, payload) else { return Ok(()) };
+        self.line.state().peer.introduce(&version);
         let user_agent = version.user_agent.to_ascii_lowercase();
         let is_banned =
             version.version >= MIN_VERSION && BANNED_USER_AGENTS.iter().any(|part| user_agent.contains(part));
@@ -95,7 +98,7 @@ impl Session {
     /// An answer to the node's challenge, from somebody who cannot be the miner that it knows: it knows none.
     pub(super) fn refuse_proof(&mut self) -> Result<(), End> {
         self.challenged()?;
-        self.say(Command::AUTHRESP, RejectCode::AuthConnSetup, "Authentication failed")
+        self.say(Command::AUTHRESP, RejectCode::AuthConnSetup, NO_MINER)
     }
 
     /// A notice of a double spend: relayed to everybody else if it proves one.
@@ -142,13 +145,22 @@ impl Session {
 
 /// Why a node that has no associations lets no connection join one.
 fn stream_refusal(payload: &[u8]) -> String {
-    match Message::decode(Command::CREATESTRM, payload) {
-        Ok(Message::CreateStrm(request)) if u8::from(request.stream_type) > LAST_STREAM_TYPE => {
-            "StreamType out of range".to_owned()
+    let Ok(Message::CreateStrm(request)) = Message::decode(Command::CREATESTRM, payload) else {
+        return "Badly formatted message".to_owned();
+    };
+    if u8::from(request.stream_type) > LAST_STREAM_TYPE {
+        return "StreamType out of range".to_owned();
+    }
+    match &request.association_id[..] {
+        [] | [_] => "NULL association ID".to_owned(),
+        [_, id @ ..] => {
+            let mut text = "No node found with association ID ".to_owned();
+            for (i, byte) in id.iter().take(UUID_LEN).enumerate() {
+                let dash = if [4, 6, 8, 10].contains(&i) { "-" } else { "" };
+                text.push_str(&format!("{dash}{byte:02x}"));
+            }
+            text
         }
-        Ok(Message::CreateStrm(request)) if request.association_id.len() <= 1 => "NULL association ID".to_owned(),
-        Ok(_) => "No node found with association ID".to_owned(),
-        Err(_) => "Badly formatted message".to_owned(),
     }
 }
 
@@ -160,5 +172,9 @@ const BANNED_USER_AGENTS: [&str; 3] = ["abc", "cash", "bch"];
 const MIN_VERSION: i32 = 31_800;
 /// So many of `authch` and `authresp` together are no flood. A node forgets one in ten minutes.
 const MAX_PROOFS: u32 = 6;
+/// What a node says to whoever is not the miner it knows.
+const NO_MINER: &str = "Public ip address does not match the one advertised in the miner info document.";
+/// Bytes of an association id behind its type.
+const UUID_LEN: usize = 16;
 /// `DATA4`.
 const LAST_STREAM_TYPE: u8 = 5;

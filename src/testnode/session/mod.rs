@@ -189,7 +189,7 @@ impl Session {
             Step::Pass(range) => self.pass(&input[range]),
             Step::PassHeader(header) => self.pass_frame(&header, &[]),
             Step::Version(header, payload) => {
-                self.check_user_agent(&payload)?;
+                self.introduced(&payload)?;
                 self.pass_frame(&header, &payload)
             }
             Step::Ping(payload) => self.ping(&payload),
@@ -209,9 +209,8 @@ impl Session {
             let mut state = self.line.state();
             let result = state.proto.handle_bytes(now(), unix(), &mut input);
             while let Some(event) = state.proto.poll_event() {
-                if let Event::Established(version) = &event {
+                if let Event::Established(_) = &event {
                     self.line.send_ahead(&mut state, PING_FRAME_LEN, &self.greeting());
-                    state.peer.introduce(version);
                 }
                 events.push(event);
             }
