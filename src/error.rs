@@ -526,3 +526,38 @@ impl From<ProtocolError> for DisconnectReason {
         Self::Protocol(error)
     }
 }
+
+/// Errors serialize as their text, which a person reads; programs match on the variants.
+#[cfg(feature = "serde")]
+macro_rules! serialize_as_text {
+    ($($error:ty),*) => {
+        $(
+            impl serde::Serialize for $error {
+                fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    serializer.collect_str(self)
+                }
+            }
+        )*
+    };
+}
+
+#[cfg(feature = "serde")]
+serialize_as_text!(
+    AddPeersError,
+    AddressError,
+    ConfigError,
+    DecodeError,
+    DisconnectReason,
+    FrameError,
+    MerkleError,
+    ParseHashError,
+    PartialTreeError,
+    ProtocolError,
+    RecvError,
+    RequestError,
+    SendFailure,
+    SubscribeError,
+    TryRecvError,
+    UnknownNetwork,
+    WaitForPeersError
+);

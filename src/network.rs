@@ -26,10 +26,12 @@ pub enum Network {
 
 /// The parameters of a network that SV Node does not know by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CustomNetwork {
     /// What it is called in logs and errors.
     pub name: String,
     /// The four bytes every frame starts with.
+    #[cfg_attr(feature = "serde", serde(with = "crate::wire::hex::array"))]
     pub magic: [u8; 4],
     /// The port of a peer named without one.
     pub port: u16,
@@ -111,6 +113,33 @@ impl fmt::Display for Network {
 }
 
 /// Reads `main`, `test`, `stn` (or `scaling`) and `regtest`, also with `net` behind.
+/// Writes the name of a network that the node knows, and all of a custom one.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Network {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Custom(custom) => custom.serialize(serializer),
+            known => serializer.serialize_str(known.name()),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Network {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Name(String),
+            Custom(CustomNetwork),
+        }
+        match serde::Deserialize::deserialize(deserializer)? {
+            Written::Name(name) => name.parse().map_err(serde::de::Error::custom),
+            Written::Custom(custom) => Ok(Self::Custom(Arc::new(custom))),
+        }
+    }
+}
+
 impl FromStr for Network {
     type Err = UnknownNetwork;
 

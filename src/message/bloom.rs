@@ -13,6 +13,8 @@ use super::{FilterAdd, FilterLoad, OutPoint, TransactionView};
 ///
 /// A `filterload` carries it to a node, which then announces only the transactions that match.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(into = "FilterLoad", try_from = "FilterLoad"))]
 pub struct BloomFilter {
     /// Within the limits, always.
     load: FilterLoad,

@@ -12,6 +12,8 @@ use crate::peer::{PeerAddress, PeerId};
 /// What happened to a peer.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(tag = "event", rename_all = "snake_case"))]
 pub enum Event {
     /// The handshake with a peer is done; it is used from now on.
     Connected {

@@ -20,14 +20,17 @@ use super::{Command, FrameError, sha256d};
 /// Extended, since protocol version 70016: the command is `extmsg`, length is all ones, checksum zero; then follow
 /// the real command (12 bytes) and a 64-bit little-endian length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct FrameHeader {
     /// The network's four bytes.
+    #[cfg_attr(feature = "serde", serde(with = "super::hex::array"))]
     pub magic: [u8; 4],
     /// The real command, also in an extended header.
     pub command: Command,
     /// Bytes of payload that follow.
     pub length: u64,
     /// `None` in an extended header: nothing protects the payload there.
+    #[cfg_attr(feature = "serde", serde(with = "super::hex::optional_array"))]
     pub checksum: Option<[u8; 4]>,
 }
 

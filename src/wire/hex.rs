@@ -128,3 +128,24 @@ pub(crate) mod array {
         Ok(bytes)
     }
 }
+
+/// For such arrays that may be absent.
+pub(crate) mod optional_array {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer, const N: usize>(
+        bytes: &Option<[u8; N]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        bytes.as_ref().map(|bytes| Digits(bytes)).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<Option<[u8; N]>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let mut bytes = [0; N];
+        parse_hex(&text, &mut bytes).map_err(D::Error::custom)?;
+        Ok(Some(bytes))
+    }
+}

@@ -1,0 +1,100 @@
+//! How what callers see looks as JSON: hashes in display order, bytes as digits, errors as their text.
+//!
+//! The JSON of messages is held against the vectors, in `tests/vectors`.
+
+use std::sync::Arc;
+
+use conduit::error::{DisconnectReason, ProtocolError, RequestError, SendFailure};
+use conduit::message::{BloomFilter, FilterUpdate};
+use conduit::testnode::transaction;
+use conduit::wire::{Command, FrameHeader, SharedBytes};
+use conduit::{
+    Answer, CustomNetwork, Event, FilteredBlock, Harm, MerkleRoot, Network, PeerAddress, TransactionNotFound,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+#[track_caller]
+fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, expected: Value) {
+    let json = serde_json::to_value(value).unwrap();
+    assert_eq!(json, expected);
+    assert_eq!(serde_json::from_value::<T>(json).unwrap(), *value);
+}
+
+#[test]
+fn networks_are_named_and_custom_ones_described() {
+    there_and_back(&Network::Scaling, json!("stn"));
+    let custom = CustomNetwork {
+        name: "hamlet".to_owned(),
+        magic: [0xda, 0xb5, 0, 1],
+        port: 17_000,
+        seeds: vec!["seed.example".to_owned()],
+        genesis: Network::Main.genesis(),
+    };
+    let expected = json!({
+        "name": "hamlet",
+        "magic": "dab50001",
+        "port": 17_000,
+        "seeds": ["seed.example"],
+        "genesis": "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
+    });
+    there_and_back(&Network::Custom(Arc::new(custom)), expected);
+    assert!(serde_json::from_value::<Network>(json!("hamlet")).is_err());
+}
+
+#[test]
+fn frames_bytes_and_filters_are_digits() {
+    there_and_back(&SharedBytes::from(vec![0, 0xff]), json!("00ff"));
+    let mut header = FrameHeader::new([1, 2, 3, 4], Command::PING, 8, [5, 6, 7, 8]);
+    let written = |checksum| json!({"magic": "01020304", "command": "ping", "length": 8, "checksum": checksum});
+    there_and_back(&header, written(json!("05060708")));
+    header.checksum = None;
+    there_and_back(&header, written(Value::Null));
+    let mut filter = BloomFilter::new(1, 0.01, 7, FilterUpdate::All).unwrap();
+    filter.insert(&[1]).unwrap();
+    let json = serde_json::to_value(&filter).unwrap();
+    assert_eq!((&json["tweak"], &json["flags"]), (&json!(7), &json!(1)));
+    assert_eq!(serde_json::from_value::<BloomFilter>(json.clone()).unwrap(), filter);
+    let mut over = json;
+    over["hash_functions"] = json!(51);
+    assert!(serde_json::from_value::<BloomFilter>(over).is_err(), "nodes would ban for it");
+}
+
+#[test]
+fn events_name_what_happened_and_errors_say_why() {
+    let address: PeerAddress = "127.0.0.1:8333".parse().unwrap();
+    let reason = DisconnectReason::Protocol(ProtocolError::BadMerkleRoot);
+    let text = reason.to_string();
+    let json = serde_json::to_value(Event::Missed { count: 3 }).unwrap();
+    assert_eq!(json, json!({"event": "missed", "count": 3}));
+    assert_eq!(serde_json::to_value(&reason).unwrap(), json!(text));
+    assert_eq!(serde_json::to_value(&address).unwrap(), json!("127.0.0.1:8333"));
+    assert_eq!(serde_json::to_value(RequestError::NoPeers).unwrap(), json!("no peer could be asked"));
+    let harm = SendFailure::Harmful(Harm::Mempool);
+    assert_eq!(serde_json::to_value(harm).unwrap(), json!("nodes end the connection for mempool"));
+    assert_eq!(serde_json::to_value(Harm::Mempool).unwrap(), json!("mempool"));
+}
+
+#[test]
+fn answers_are_named_by_what_they_hold() {
+    let tx = transaction(1, 100);
+    let missing = TransactionNotFound { txid: tx.txid() };
+    let json = serde_json::to_value(Answer::Transactions(vec![Ok(tx.clone()), Err(missing)])).unwrap();
+    assert_eq!(json["transactions"][1]["Err"]["txid"], tx.txid().to_string());
+    let tree = conduit::block::PartialMerkleTree::new(&[tx.txid()], |_, _| true).unwrap();
+    let header = conduit::message::BlockHeader {
+        version: 1,
+        previous: Network::Main.genesis(),
+        merkle_root: MerkleRoot::ZERO,
+        time: 1,
+        bits: 2,
+        nonce: 3,
+    };
+    let merkle_block = conduit::message::MerkleBlock { header, tree };
+    let block = FilteredBlock { merkle_block, transactions: vec![tx.clone()] };
+    let json = serde_json::to_value(Answer::FilteredBlock(Box::new(block))).unwrap();
+    assert_eq!(json["filtered_block"]["merkle_block"]["tree"]["hashes"][0], tx.txid().to_string());
+    let headers = serde_json::to_value(Answer::Headers(vec![header])).unwrap();
+    assert_eq!(headers["headers"][0]["previous"], Network::Main.genesis().to_string());
+}
