@@ -1,8 +1,9 @@
 //! What the node looks at before a connection gets its bytes: it counts the messages, leaves out those it was told to
-//! ignore, and takes out the pings.
+//! ignore, and takes out the pings and what is out of turn in the handshake.
 //!
 //! A node answers everything in the order it came, pings included, while a `Connection` answers pings ahead of all else:
-//! so those are the node's own business.
+//! so those are the node's own business. So is what a `Connection` ends for and a node only gives points for (section 3.3
+//! of the wire specification).
 
 use std::ops::Range;
 
