@@ -92,7 +92,6 @@ pub enum Watched {
         /// Its header.
         header: BlockHeader,
         /// What became of the last attempt.
-        #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
         error: RequestError,
     },
     /// New headers, each behind the one before it and each delivered once.
@@ -213,7 +212,3 @@ impl Iterator for Watching {
     }
 }
 
-#[cfg(feature = "serde")]
-fn as_text<S: serde::Serializer>(error: &RequestError, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(error)
-}
