@@ -211,4 +211,3 @@ impl Iterator for Watching {
         self.recv().ok()
     }
 }
-
