@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 
 #[track_caller]
 fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, expected: Value) {
-    let json = serde_json::to_value(value).unwrap();
+    let json = serde_json::to_value(value).expect("a value serializes");
     assert_eq!(json, expected);
-    assert_eq!(serde_json::from_value::<T>(json).unwrap(), *value);
+    assert_eq!(serde_json::from_value::<T>(json).expect("it reads back"), *value);
 }
 
 #[test]
