@@ -291,9 +291,7 @@ impl Engine {
         items: &[Inventory],
     ) {
         let Some(session) = self.session_mut(peer, connection) else { return };
-        if session.outstanding.is_walking(Walk::BlockHashes)
-            && items.iter().all(|item| item.kind == InventoryKind::Block)
-        {
+        if items.iter().all(|item| item.kind == InventoryKind::Block) {
             let hashes: Vec<BlockHash> = items.iter().filter_map(Inventory::block_hash).collect();
             if let Some(request) = session.outstanding.take_block_hashes(&hashes) {
                 self.answer(now, peer, request, || Answer::BlockHashes(hashes));

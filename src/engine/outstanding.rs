@@ -27,6 +27,7 @@ pub(crate) struct Outstanding {
     pings: HashMap<u64, (RequestId, Instant)>,
     /// At most one of each kind: two overlapping replies could not be told apart.
     walks: HashMap<Walk, InFlight>,
+    cue: Cue,
     addresses: BTreeSet<RequestId>,
     mempool: BTreeSet<RequestId>,
     /// The requests that have not ended, and how many answers each is owed.
@@ -119,6 +120,18 @@ impl InFlight {
     }
 }
 
+/// Where the announcement of a tip stands that a node sends behind the last block of a full list of hashes, so that a
+/// client asks for the next list (section 2.7 of the wire specification).
+#[derive(Clone, Copy, Debug, Default)]
+enum Cue {
+    #[default]
+    None,
+    /// It follows this block, once the peer is asked for it.
+    Follows(BlockHash),
+    /// The block has come, and this is next.
+    IsNext,
+}
+
 impl Outstanding {
     /// Requests that wait for this peer.
     pub(crate) fn len(&self) -> usize {
@@ -145,11 +158,6 @@ impl Outstanding {
     /// Whether a request that has not ended is owed an answer.
     pub(super) fn owes(&self, request: RequestId) -> bool {
         self.live.contains_key(&request)
-    }
-
-    /// Whether a walk is in flight.
-    pub(super) fn is_walking(&self, walk: Walk) -> bool {
-        self.walks.contains_key(&walk)
     }
 
     /// Whether something that comes under this command is outstanding.
@@ -285,6 +293,9 @@ impl Outstanding {
     }
 
     fn take_block_entry(&mut self, hash: &BlockHash, reply: BlockReply) -> Option<(BlockForm, Asked)> {
+        if reply != BlockReply::Transactions && matches!(self.cue, Cue::Follows(last) if last == *hash) {
+            self.cue = Cue::IsNext;
+        }
         let entries = self.blocks.get_mut(hash)?;
         let at = entries.iter().position(|(form, _)| form.is_met_by(reply))?;
         let entry = entries.remove(at);
@@ -346,6 +357,14 @@ impl Outstanding {
 
     /// Takes the request for block hashes if these can be its answer.
     pub(super) fn take_block_hashes(&mut self, hashes: &[BlockHash]) -> Option<Option<RequestId>> {
+        match (self.cue, hashes) {
+            (Cue::IsNext, [_]) => {
+                self.cue = Cue::None;
+                return None;
+            }
+            (_, [.., last]) if hashes.len() >= FULL_LIST => self.cue = Cue::Follows(*last),
+            _ => {}
+        }
         self.take_walk(Walk::BlockHashes, |in_flight| in_flight.is_answered_by_hashes(hashes))
     }
 
@@ -421,6 +440,11 @@ impl Outstanding {
 
 #[cfg(test)]
 impl Outstanding {
+    /// Whether a walk is in flight.
+    pub(super) fn is_walking(&self, walk: Walk) -> bool {
+        self.walks.contains_key(&walk)
+    }
+
     pub(super) fn check(&self) {
         let queues = || self.transactions.values().chain(self.datarefs.values());
         assert!(queues().all(|requests| !requests.is_empty()));
@@ -464,5 +488,7 @@ fn take_oldest<K: Hash + Eq>(map: &mut HashMap<K, VecDeque<Asked>>, key: &K) -> 
 
 /// How long a peer that did not answer a `getheaders`, or the like, is left alone.
 const WALK_PATIENCE: Duration = Duration::from_secs(30);
+/// The most block hashes that a node lists at once.
+const FULL_LIST: usize = 500;
 /// Ended requests remembered for each peer.
 const MAX_ENDED: usize = 10_000;

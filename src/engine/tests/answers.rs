@@ -175,6 +175,34 @@ fn block_hashes_are_the_next_list_of_blocks_that_can_follow_the_locator() {
 }
 
 #[test]
+fn the_tip_behind_the_last_of_five_hundred_blocks_is_no_list() {
+    let block = big_block();
+    let blocks = |hashes: Vec<BlockHash>| Message::Inv(hashes.into_iter().map(Inventory::block).collect());
+    let five_hundred: Vec<BlockHash> = (0..499).map(|n| hash(1 + (n % 250) as u8)).chain([block.hash()]).collect();
+    let forms = [
+        (Question::Block(block.hash()), Message::Block(block.clone())),
+        (Question::FilteredBlock(block.hash()), proof(&block, &[])),
+        (Question::CompactBlock(block.hash()), Message::CmpctBlock(Box::new(CompactBlock::new(&block, 1)))),
+    ];
+    for (question, reply) in forms {
+        let (mut world, peers) = World::connected(1);
+        world.ask(Question::BlockHashes(GetBlocks::new([BlockHash::ZERO])));
+        world.say(peers[0], blocks(five_hundred.clone()));
+        world.ask(question);
+        let next = world.ask(Question::BlockHashes(GetBlocks::new([block.hash()])));
+        world.say(peers[0], reply);
+        assert_eq!(world.say(peers[0], blocks(vec![hash(253)])), Some(blocks(vec![hash(253)])));
+        assert!(!world.has_ended(next), "nodes announce their tip behind the last block that they have listed");
+        world.say(peers[0], blocks(vec![hash(252), hash(253)]));
+        assert_eq!(*world.result(next), Ok(Answer::BlockHashes(vec![hash(252), hash(253)])));
+        // It comes once.
+        let single = world.ask(Question::BlockHashes(GetBlocks::new([hash(253)])));
+        world.say(peers[0], blocks(vec![hash(254)]));
+        assert_eq!(*world.result(single), Ok(Answer::BlockHashes(vec![hash(254)])));
+    }
+}
+
+#[test]
 fn the_pool_is_told_when_no_more_of_it_comes() {
     let (mut world, peers) = World::connected(2);
     let request = world.ask(mempool(2 * SECOND));
