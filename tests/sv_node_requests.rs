@@ -209,6 +209,20 @@ fn the_chain_is_walked_with_proven_coinbases_and_by_hashes() {
     assert_eq!(ask(GetBlocks::new([chain[499], genesis])), chain[500..1_000]);
     assert_eq!(ask(GetBlocks::new([chain[1_999], genesis])), chain[2_000..]);
     assert_eq!(ask(GetBlocks::new([genesis]).stop_at(chain[4])), chain[..4]);
+    // The 500th block is followed by an `inv` of the tip, which is no answer to what is asked behind it.
+    let messages = client.conduit.messages().unwrap();
+    for form in 0..3 {
+        assert_eq!(ask(GetBlocks::new([genesis])), chain[..500]);
+        let last = chain[499];
+        match form {
+            0 => drop(client.conduit.send_request_nowait(GetData::block(last)).unwrap()),
+            1 => drop(client.conduit.send_request_nowait(GetData::filtered_block(last)).unwrap()),
+            _ => drop(client.conduit.send_request_nowait(GetData::compact_block(last)).unwrap()),
+        }
+        assert_eq!(ask(GetBlocks::new([last])), chain[500..1_000], "form {form}");
+        let cue = Message::Inv(vec![Inventory::block(chain[2_009])]);
+        wait_for_message(&messages, client.peers[0], |message| *message == cue);
+    }
     // A locator that says nothing is one from the genesis block, and so is none.
     assert_eq!(ask(GetBlocks::new([BlockHash::from_wire([0xab; 32])])), chain[..500]);
     assert_eq!(ask(GetBlocks::new([])), chain[..500]);

@@ -76,7 +76,8 @@ locator_request! {
     /// The payload of `getblocks`: asks for an `inv` of the blocks that follow the first locator hash on the active
     /// chain.
     ///
-    /// A node with nothing to list does not reply.
+    /// A node with nothing to list does not reply. Nothing in a reply ties it to its question, so as a request it may take a
+    /// block that the node announces meanwhile for its answer; [`GetHeaders`] does not.
     GetBlocks,
     new: "Asks for all block hashes after `locator`.",
     stop: "hash before which the reply ends; zero for as many as there are, up to 500",
