@@ -1,7 +1,5 @@
 //! A peer made by hand that dials a test node and says exactly what a test makes it say.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
-
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -1,13 +1,4 @@
-//! The test node over raw blocking sockets: what it answers, what it announces, how it fails on command.
-//!
-//! The peer here is made by hand of the public wire and message layers, so nothing of the library's own connections is
-//! between the test and the node.
-
-#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
-#![expect(clippy::disallowed_methods, reason = "tests over sockets take time")]
-
-#[path = "testnode/peer.rs"]
-mod peer;
+//! The handshake, the chain, the pool, what is relayed, and the switches for all connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -24,7 +15,7 @@ use conduit::testnode::{TestNode, TestNodeConfig, spend, transaction};
 use conduit::wire::{BlockHash, Command, Frame, SharedBytes, Txid};
 use conduit::{CustomNetwork, Network};
 
-use peer::{PATIENCE, Peer, mined, version, without_relay};
+use super::peer::{PATIENCE, Peer, mined, version, without_relay};
 
 fn start(blocks: u32) -> TestNode {
     TestNode::start(TestNodeConfig::default().blocks(blocks)).unwrap()

@@ -1,10 +1,5 @@
 //! What the test node does about peers that break the rules: points, rejects, ends of connections.
 
-#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
-
-#[path = "testnode/peer.rs"]
-mod peer;
-
 use std::io::Write;
 
 use conduit::Network;
@@ -18,7 +13,7 @@ use conduit::message::{
 use conduit::testnode::{Fault, FaultKind, TestNode, TestNodeConfig, spend, transaction};
 use conduit::wire::{BlockHash, Command, Frame, MerkleRoot, SharedBytes, Txid};
 
-use peer::{Peer, mined, version, without_relay};
+use super::peer::{Peer, mined, version, without_relay};
 
 fn start(blocks: u32) -> TestNode {
     TestNode::start(TestNodeConfig::default().blocks(blocks)).unwrap()

@@ -1,10 +1,5 @@
 //! What the test node answers when it is asked for headers, blocks in every form and transactions of them.
 
-#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
-
-#[path = "testnode/peer.rs"]
-mod peer;
-
 use conduit::message::{
     Block, BlockTxn, BloomFilter, EnrichedHeader, FilterUpdate, GetBlockTxn, GetBlocks, GetHdrsEn, GetHeaders,
     Inventory, InventoryKind, Message, OutPoint, ProofNode, ProtoConf, Reconstruction, Transaction,
@@ -13,7 +8,7 @@ use conduit::message::{
 use conduit::testnode::{TestNode, TestNodeConfig, spend, transaction};
 use conduit::wire::{BlockHash, Command, Txid};
 
-use peer::{PATIENCE, Peer, mined, version};
+use super::peer::{PATIENCE, Peer, mined, version};
 
 fn start(blocks: u32) -> TestNode {
     TestNode::start(TestNodeConfig::default().blocks(blocks)).unwrap()

@@ -1,10 +1,5 @@
 //! What the test node tells its peers of unasked, in the way each of them wants it.
 
-#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
-
-#[path = "testnode/peer.rs"]
-mod peer;
-
 use conduit::Network;
 use conduit::message::{
     BloomFilter, FilterAdd, FilterLoad, FilterUpdate, GetHeaders, Inventory, Message, Reconstruction, SendCmpct,
@@ -13,7 +8,7 @@ use conduit::message::{
 use conduit::testnode::{TestNode, TestNodeConfig, transaction};
 use conduit::wire::{BlockHash, Command, Txid};
 
-use peer::{PATIENCE, Peer, version, without_relay};
+use super::peer::{PATIENCE, Peer, version, without_relay};
 
 fn start(blocks: u32) -> TestNode {
     TestNode::start(TestNodeConfig::default().blocks(blocks)).unwrap()

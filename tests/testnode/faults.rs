@@ -1,8 +1,5 @@
 //! The faults of the test node over raw blocking sockets: each kind, on the connection and the message it is meant for.
 
-#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
-#![expect(clippy::disallowed_methods, reason = "tests over sockets take time")]
-
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
