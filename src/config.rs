@@ -70,7 +70,7 @@ pub struct Config {
     /// How many peers are asked before a request fails; each gets its share of the timeout. The default is 3.
     pub request_attempts: usize,
     /// The most requests that may be under way at once, in bytes: each is charged the size of its message and 512
-    /// bytes. The default is 64 MiB.
+    /// bytes, and what has come for it if its reply is gathered from several messages. The default is 64 MiB.
     pub requests_limit: usize,
 
     /// The largest payload we accept and announce in `protoconf`, in bytes, for every command without a limit of its

@@ -499,13 +499,14 @@ impl Engine {
     pub(super) fn charge_found(&mut self, now: Now, id: RequestId, len: usize) -> bool {
         let Some(request) = self.requests.get_mut(&id) else { return false };
         let limit = self.config.requests_limit;
-        let length = (request.cost + len) as u64;
-        if self.requests_cost + len > limit {
+        let cost = len + FOUND_COST;
+        let length = (request.cost + cost) as u64;
+        if self.requests_cost + cost > limit {
             self.complete(now, id, None, Err(RequestError::TooLarge { length, limit: limit as u64 }));
             return false;
         }
-        request.cost += len;
-        self.requests_cost += len;
+        request.cost += cost;
+        self.requests_cost += cost;
         true
     }
 
@@ -632,3 +633,5 @@ fn question_len(question: &Question) -> usize {
 
 /// What a request is charged besides its message, bytes.
 const REQUEST_COST: usize = 512;
+/// What each part of a reply is charged besides its bytes.
+const FOUND_COST: usize = 256;
