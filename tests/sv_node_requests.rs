@@ -139,6 +139,35 @@ fn a_block_comes_whole_filtered_compact_and_in_parts() {
     // The last ones first, so that replies lie about when they are asked for.
     checks.into_iter().rev().for_each(|check| check());
 
+    // Replies that nobody waits for any more are no news, and are not taken for those to the next request.
+    let messages = client.conduit.messages().unwrap();
+    for _ in 0..10 {
+        client.conduit.send_request_nowait(GetData::block(tip)).unwrap().cancel();
+        client.conduit.send_request_nowait(GetData::filtered_block(tip)).unwrap().cancel();
+        client.conduit.send_request_nowait(GetData::compact_block(tip)).unwrap().cancel();
+        client.conduit.send_request_nowait(GetBlockTxn::new(tip, [1, 2])).unwrap().cancel();
+        client.conduit.send_request_nowait(GetData::transaction(relayed[0])).unwrap().cancel();
+        client.conduit.send_request_nowait(GetData::dataref_transaction(relayed[0])).unwrap().cancel();
+        client.conduit.send_request_nowait(GetHeaders::new([genesis])).unwrap().cancel();
+        client.conduit.send_request_nowait(GetHdrsEn::new([genesis])).unwrap().cancel();
+        client.conduit.send_request_nowait(GetBlocks::new([genesis])).unwrap().cancel();
+        let filtered = client.conduit.send_request_nowait(GetData::filtered_block(tip)).unwrap();
+        let parts = client.conduit.send_request_nowait(GetBlockTxn::new(tip, [3])).unwrap();
+        let headers = client.conduit.send_request_nowait(GetHeaders::new([genesis])).unwrap();
+        let enriched = client.conduit.send_request_nowait(GetHdrsEn::new([genesis])).unwrap();
+        let hashes = client.conduit.send_request_nowait(GetBlocks::new([genesis])).unwrap();
+        assert_matches(&filtered.wait().unwrap(), &block, &txids);
+        let BlockTxnReply::Transactions(parts) = parts.wait().unwrap() else { panic!("it comes whole") };
+        assert!(parts.transactions().map(|transaction| transaction.txid()).eq([txids[3]]));
+        assert_eq!(headers.wait().unwrap().len(), height);
+        assert_eq!(enriched.wait().unwrap().len(), height);
+        assert_eq!(hashes.wait().unwrap().len(), height);
+    }
+    client.fence();
+    for incoming in std::iter::from_fn(|| messages.try_recv().ok()) {
+        assert_eq!(incoming.message.command(), Command::INV, "lists of hashes are news for everybody");
+    }
+
     // About what it does not know, it is silent, or says so.
     let brief = RequestOptions::new().timeout(Duration::from_millis(400));
     let unknown_block = BlockHash::from_wire([0xab; 32]);
