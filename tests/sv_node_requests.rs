@@ -21,8 +21,8 @@ use conduit::message::{
 };
 use conduit::{
     BlockHash, BlockTxnReply, Command, CompactReply, DisconnectReason, FilteredBlock, GetAddr, GetBlockTxn,
-    GetBlocks, GetData, GetHdrsEn, GetHeaders, Harm, Mempool, Message, Network, Ping, RequestError, RequestOptions,
-    Txid,
+    GetBlocks, GetData, GetHdrsEn, GetHeaders, Harm, Mempool, Message, Messages, Network, PeerId, Ping,
+    RequestError, RequestOptions, Txid,
 };
 use serde_json::json;
 
@@ -590,8 +590,10 @@ fn what_the_node_would_punish_is_refused_and_the_connection_stays() {
         let unknown = Message::Unknown { command: message.command(), payload: payload.into() };
         assert_refused(&client, unknown, harm);
     }
-    let extended = Message::Unknown { command: Command::EXTMSG, payload: vec![0; 20].into() };
-    assert_refused(&client, extended, Harm::ExtendedHeader);
+    for name in ["extmsg", "extmsgfoo"] {
+        let extended = Message::Unknown { command: Command::new(name).unwrap(), payload: vec![0; 20].into() };
+        assert_refused(&client, extended, Harm::ExtendedHeader);
+    }
     assert_eq!(conduit.send_request(Mempool::new()), Err(RequestError::Harmful(Harm::Mempool)));
     for message in [Message::SendHeaders, Message::SendHdrsEn] {
         conduit.send(peer, message.clone()).unwrap();
@@ -627,10 +629,13 @@ fn what_is_sent_anyway_is_punished_as_we_say() {
             Punishment::Loss if is_old && matches!(harm, Harm::InventoryKind { .. }) => client.fence(),
             Punishment::Loss => lose(&client),
             Punishment::Rejected(code) => {
-                let reject = wait_for_message(&messages, peer, |message| message.command() == Command::REJECT);
-                let Message::Reject(reject) = reject else { unreachable!("its command says so") };
-                assert_eq!((&*reject.message, reject.code), (command.to_string().as_str(), code), "{reject:?}");
+                expect_reject(&messages, peer, command, code);
                 lose(&client);
+            }
+            Punishment::RejectedAndScore(code, points, reason) => {
+                expect_reject(&messages, peer, command, code);
+                scores.push((points, reason));
+                client.fence();
             }
             Punishment::Score(points, reason) => {
                 scores.push((points, reason));
@@ -723,6 +728,7 @@ fn punished() -> Vec<(Message, Harm, Punishment)> {
         stream_type: stream().stream_type,
         stream_policy: "Default".into(),
     };
+    let unreadable = |command| Message::Unknown { command, payload: vec![0].into() };
     let handshake = |command| Harm::Handshake { command };
     let setup = |command| Harm::StreamSetup { command };
     let too_many = |command, count, limit| Harm::TooManyItems { command, count, limit };
@@ -739,15 +745,23 @@ fn punished() -> Vec<(Message, Harm, Punishment)> {
         (
             Message::CreateStrm(Box::new(create)),
             setup(Command::CREATESTRM),
-            Punishment::Rejected(RejectCode::from(0x40)),
+            Punishment::Rejected(RejectCode::NonStandard),
         ),
-        (Message::StreamAck(stream()), setup(Command::STREAMACK), Punishment::Rejected(RejectCode::from(0x40))),
+        (Message::StreamAck(stream()), setup(Command::STREAMACK), Punishment::Rejected(RejectCode::NonStandard)),
         (
             Message::from(Version::new(Services::NONE, 1, "/again/", 0, 0)),
             handshake(Command::VERSION),
-            Punishment::Score(1, "multiple-version"),
+            Punishment::RejectedAndScore(RejectCode::Duplicate, 1, "multiple-version"),
         ),
         (Message::Verack, handshake(Command::VERACK), Punishment::Nothing),
+        // Before it looks at the payload, too.
+        (unreadable(Command::FILTERLOAD), Harm::FilterNotOffered, Punishment::ScoreAndLoss("no-bloom-version")),
+        (unreadable(Command::PROTOCONF), handshake(Command::PROTOCONF), Punishment::Loss),
+        (
+            unreadable(Command::CREATESTRM),
+            setup(Command::CREATESTRM),
+            Punishment::Rejected(RejectCode::NonStandard),
+        ),
         (
             Message::Headers(vec![header; 2_001]),
             too_many(Command::HEADERS, 2_001, 2_000),
@@ -763,14 +777,27 @@ fn punished() -> Vec<(Message, Harm, Punishment)> {
 
 enum Punishment {
     Nothing,
+    /// So many points, and a word about it.
+    RejectedAndScore(RejectCode, u32, &'static str),
     /// So many points.
     Score(u32, &'static str),
     /// A hundred points, and with them the connection; others than loopback are banned.
     ScoreAndLoss(&'static str),
     /// The connection, for no points.
     Loss,
-    /// The same, with a word about it.
+    /// The connection, for no points but with a word about it.
     Rejected(RejectCode),
+}
+
+/// Waits for the node's word about what was sent.
+#[track_caller]
+fn expect_reject(messages: &Messages, peer: PeerId, command: Command, code: RejectCode) {
+    match wait_for_message(messages, peer, |message| message.command() == Command::REJECT) {
+        Message::Reject(reject) => {
+            assert_eq!((&*reject.message, reject.code), (command.as_str(), code), "{reject:?}");
+        }
+        other => panic!("{other:?} is no reject"),
+    }
 }
 
 /// Waits until the node has ended the connection, and for the next one.
