@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use conduit::error::AttemptFailure;
-use conduit::message::Inventory;
+use conduit::error::{AttemptFailure, SendFailure};
+use conduit::message::{Block, Inventory};
 use conduit::{
-    BlockHash, Broadcast, Conduit, Config, DisconnectReason, Event, Events, Message, Messages, Network, PeerId,
-    PeerInfo, Ping, RequestError, RequestOptions, Txid,
+    BlockHash, Broadcast, Conduit, Config, DisconnectReason, Event, Events, Harm, Message, Messages, Network,
+    PeerId, PeerInfo, Ping, RequestError, RequestOptions, Txid,
 };
 use serde_json::{Value, json};
 
-use super::sv_node::SvNode;
+use super::sv_node::{SvNode, SvNodeOptions};
 use super::{PATIENCE, transactions};
 
 /// A conduit that keeps nodes connected.
@@ -143,4 +143,27 @@ pub(crate) fn hashes(displayed: &[String]) -> Vec<BlockHash> {
 
 pub(crate) fn txid(raw: &[u8]) -> Txid {
     transactions::txid(raw).parse().unwrap()
+}
+
+/// A node that is started with these arguments besides the usual ones.
+pub(crate) fn start_with(args: &[&str]) -> Option<SvNode> {
+    SvNode::start(SvNodeOptions { args: args.iter().map(|&arg| arg.to_owned()).collect(), ..Default::default() })
+}
+
+/// The message is not sent for the reason given, and is given back.
+#[track_caller]
+pub(crate) fn assert_refused(client: &Client, message: Message, harm: Harm) {
+    let refused = client.conduit.send(client.peers[0], message.clone()).unwrap_err();
+    assert_eq!((refused.message, refused.reason), (message, SendFailure::Harmful(harm)));
+}
+
+/// The block as the node has it.
+pub(crate) fn stored(node: &SvNode, hash: BlockHash) -> Block {
+    let block = Block::from_raw(node.block_bytes(&hash.to_string())).unwrap();
+    assert_eq!(block.hash(), hash);
+    block
+}
+
+pub(crate) fn hash_at(node: &SvNode, height: u64) -> BlockHash {
+    node.rpc("getblockhash", json!([height])).as_str().unwrap().parse().unwrap()
 }
