@@ -55,9 +55,9 @@ impl FrameRun {
         self.ends.extend(other.ends.iter().map(|end| before + end));
     }
 
-    /// Gives back room that frames did not fill, if it is more than they take.
+    /// Gives back room that frames did not fill, so that a run takes little more than what is charged for it.
     pub(crate) fn shrink(&mut self) {
-        if self.bytes.capacity() / 2 > self.bytes.len() {
+        if self.bytes.capacity() > self.bytes.len() + self.bytes.len() / 4 {
             self.bytes.shrink_to_fit();
             self.ends.shrink_to_fit();
         }
@@ -111,7 +111,7 @@ mod tests {
     fn a_run_holds_little_more_than_its_frames() {
         let mut run = run(&[300; 20]);
         run.shrink();
-        assert!(run.bytes.capacity() <= 2 * run.bytes.len());
+        assert!(run.bytes.capacity() <= run.bytes.len() * 5 / 4);
         assert!(run.has_room(FrameRun::LIMIT - 6_000) && !run.has_room(FrameRun::LIMIT - 5_999));
     }
 }
