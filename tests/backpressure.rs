@@ -75,6 +75,29 @@ fn a_flood_to_a_sleeping_consumer_stays_in_bounded_memory_and_arrives_whole() {
 }
 
 #[test]
+fn a_transaction_that_is_kept_does_not_keep_those_it_came_with() {
+    if !own_process::is_alone("a_transaction_that_is_kept_does_not_keep_those_it_came_with") {
+        return;
+    }
+    let scene = Scene::new(config());
+    let messages = scene.conduit.messages().unwrap();
+    let mut stream = scene.raw.stream();
+    let flood = waits::call(move || {
+        for lot in (0..FLOOD).collect::<Vec<_>>().chunks(100) {
+            let frames = lot.iter().flat_map(|&n| frame(&Message::Tx(transaction(n, LEN))).to_vec());
+            stream.write_all(&frames.collect::<Vec<_>>()).expect("the conduit reads");
+        }
+    });
+    let before = own_process::resident_bytes();
+    // Some of each batch would keep all of it.
+    let kept: Vec<_> = messages.take(FLOOD as usize).step_by(20).collect();
+    flood.result();
+    let grown = own_process::resident_bytes().saturating_sub(before);
+    assert_eq!(kept.len() as u64, FLOOD / 20);
+    assert!(grown < FLOOD * LEN as u64 / 2, "{} transactions keep {grown} bytes", kept.len());
+}
+
+#[test]
 fn a_reply_behind_a_full_queue_is_found_within_the_overflow_limit() {
     let mut scene = Scene::new(small().message_queue_items(10));
     let transactions = scene.conduit.subscribe([Command::TX]).unwrap();

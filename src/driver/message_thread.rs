@@ -210,8 +210,11 @@ impl MessageThread<'_> {
     fn decode_all(&self, peer: PeerId, batch: FrameBatch) -> (Vec<Decoded>, Option<ProtocolError>) {
         let bytes = SharedBytes::from(batch.bytes);
         let mut decoded = Vec::with_capacity(batch.frames.len());
+        // What the engine keeps must not keep the whole batch; the callers copy theirs out of it when they take it.
+        let is_kept = self.shared.core.lock().engine.may_keep_transactions(peer);
+        let decode = |frame| if is_kept { decode(&bytes, frame) } else { decode_in_place(&bytes, frame) };
         for frame in &batch.frames {
-            let message = decode(&bytes, frame).and_then(|message| {
+            let message = decode(frame).and_then(|message| {
                 check(&message, |hash| self.shared.core.lock().engine.wants_block(peer, hash))?;
                 Ok(message)
             });
@@ -232,6 +235,7 @@ impl MessageThread<'_> {
         writers: &[Arc<Writer>],
         reserved: usize,
     ) -> (usize, usize) {
+        let messages = compact_few(messages);
         // A queue for all commands is about to get them all, and growing its batch would copy them again.
         let room = |writer: &Arc<Writer>| if writer.takes_all() { messages.len() } else { 0 };
         let mut batches: Vec<Vec<Queued>> = writers.iter().map(|w| Vec::with_capacity(room(w))).collect();
@@ -270,7 +274,8 @@ impl MessageThread<'_> {
             let incoming = Incoming { peer, message };
             let parks = !full.is_empty();
             if parks {
-                let queued = Queued { incoming: incoming.clone(), cost };
+                let queued =
+                    Queued { incoming: Incoming { peer, message: incoming.message.clone().compacted() }, cost };
                 parked_cost += cost - in_pool;
                 parked_reserved += in_pool;
                 let parked = self.parked.entry(peer).or_default();
@@ -363,8 +368,28 @@ impl MessageThread<'_> {
     }
 }
 
+/// Copies transactions out of their batch if they are less than half of it: a queue may hold no more than twice what it
+/// is charged.
+fn compact_few(messages: Vec<Decoded>) -> Vec<Decoded> {
+    let transaction = |decoded: &Decoded| match &decoded.message {
+        Message::Tx(transaction) => Some((transaction.raw().len(), transaction.buffer_len())),
+        _ => None,
+    };
+    let transactions = || messages.iter().filter_map(transaction);
+    let buffer = transactions().map(|(_, buffer)| buffer).max().unwrap_or(0);
+    if transactions().map(|(len, _)| len).sum::<usize>() >= buffer / 2 {
+        return messages;
+    }
+    messages.into_iter().map(|decoded| Decoded { message: decoded.message.compacted(), ..decoded }).collect()
+}
+
 /// Verifies a frame's checksum and decodes its payload.
 fn decode(bytes: &SharedBytes, frame: &RawFrame) -> Result<Message, ProtocolError> {
+    decode_in_place(bytes, frame).map(Message::compacted)
+}
+
+/// As [`decode`], but a transaction shares the batch's bytes.
+fn decode_in_place(bytes: &SharedBytes, frame: &RawFrame) -> Result<Message, ProtocolError> {
     let payload = bytes.slice(frame.payload.clone()).unwrap_or_default();
     let digest = match frame.checksum {
         None => None,
@@ -377,7 +402,7 @@ fn decode(bytes: &SharedBytes, frame: &RawFrame) -> Result<Message, ProtocolErro
             Some(digest)
         }
     };
-    let decoded = Message::decode_shared(frame.command, payload, digest.as_ref());
+    let decoded = Message::decode_in_place(frame.command, payload, digest.as_ref());
     decoded.map_err(|error| ProtocolError::Malformed { command: frame.command, error })
 }
 
@@ -412,3 +437,37 @@ const LOT: usize = 64;
 const UNPARK_LOT: usize = 64;
 /// A deadline that comes closer wakes the thread, so this is a precaution only.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Transaction;
+    use crate::wire::Command;
+
+    /// So many transactions of one batch, of which only some are still there.
+    fn decoded(batch: u32, left: usize) -> Vec<Decoded> {
+        let raw = Transaction::new(1, &[], &[], 7).raw().to_vec();
+        let bytes = SharedBytes::from(raw.repeat(batch as usize));
+        let of = |n: usize| {
+            let payload = bytes.slice(n * raw.len()..(n + 1) * raw.len()).expect("it lies in the batch");
+            Message::decode_in_place(Command::TX, payload, None).expect("it is a transaction")
+        };
+        (0..left).map(|n| Decoded { message: of(n), cost: 1 }).collect()
+    }
+
+    fn held(messages: &[Decoded]) -> usize {
+        let Message::Tx(transaction) = &messages[0].message else { panic!("only transactions are made here") };
+        transaction.buffer_len() / transaction.raw().len()
+    }
+
+    #[test]
+    fn few_of_a_batch_are_copied_out_of_it_and_many_are_not() {
+        assert_eq!(held(&compact_few(decoded(100, 100))), 100);
+        assert_eq!(held(&compact_few(decoded(100, 50))), 100);
+        assert_eq!(held(&compact_few(decoded(100, 49))), 1);
+        let mut mixed = vec![Decoded { message: Message::Verack, cost: 1 }];
+        mixed.extend(decoded(100, 1));
+        assert_eq!(held(&compact_few(mixed)[1..]), 1);
+        assert!(compact_few(Vec::new()).is_empty());
+    }
+}

@@ -62,6 +62,8 @@ impl Engine {
         transaction: Transaction,
     ) {
         let Some(request) = self.requests.get_mut(&id) else { return };
+        // It is already, unless the request came while it was decoded.
+        let transaction = transaction.compacted();
         let txids = match &request.question {
             Question::Transactions(txids) => txids,
             _ => return self.complete(now, id, Some(peer), Ok(Answer::Transaction(transaction))),

@@ -160,6 +160,11 @@ impl Outstanding {
         self.live.contains_key(&request)
     }
 
+    /// Whether a `tx` can be an answer, or a part of one.
+    pub(super) fn awaits_transactions(&self) -> bool {
+        !self.transactions.is_empty() || !self.blocks.is_empty() || !self.gatherings.is_empty()
+    }
+
     /// Whether something that comes under this command is outstanding.
     pub(super) fn awaits(&self, command: Command) -> bool {
         match command {
@@ -330,7 +335,7 @@ impl Outstanding {
         let gathering = &mut self.gatherings[at];
         let (request, len) = (gathering.request, transaction.raw().len());
         let is_live = self.live.contains_key(&request);
-        gathering.add(transaction, is_live);
+        gathering.add(transaction.compacted(), is_live);
         let more = is_live.then_some(Gathered::More { request, len });
         Ok(self.take_complete(at).or(more))
     }

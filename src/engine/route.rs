@@ -19,6 +19,9 @@ impl Engine {
         message: Message,
     ) -> Option<Message> {
         match message {
+            Message::Tx(tx) if !self.is_watching_transactions() => {
+                self.answer_transaction(now, peer, connection, tx).map(Message::Tx)
+            }
             Message::Tx(tx) => {
                 // A request and a watch can both want it.
                 let unclaimed = self.answer_transaction(now, peer, connection, tx.clone());
@@ -104,6 +107,12 @@ impl Engine {
         let session = self.peers.get(&peer).and_then(|peer| peer.session());
         let wants = |txid| session.is_some_and(|session| session.outstanding.wants_transaction(&txid));
         item.txid().is_some_and(wants)
+    }
+
+    /// Whether a transaction of this peer can be for a request or a watch, and is kept then.
+    pub(crate) fn may_keep_transactions(&self, peer: PeerId) -> bool {
+        let session = self.peers.get(&peer).and_then(|peer| peer.session());
+        self.is_watching_transactions() || session.is_some_and(|session| session.outstanding.awaits_transactions())
     }
 
     /// Whether `handle_message` would give nothing back, so that the message need not wait for its turn.

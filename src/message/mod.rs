@@ -258,10 +258,29 @@ impl Message {
         payload: SharedBytes,
         digest: Option<&[u8; 32]>,
     ) -> Result<Self, DecodeError> {
+        Self::decode_in_place(command, payload, digest).map(Self::compacted)
+    }
+
+    /// As [`decode_shared`](Self::decode_shared), but a transaction shares its bytes however large the buffer, until it
+    /// is [`compacted`](Self::compacted).
+    pub(crate) fn decode_in_place(
+        command: Command,
+        payload: SharedBytes,
+        digest: Option<&[u8; 32]>,
+    ) -> Result<Self, DecodeError> {
         match command {
             Command::TX => Ok(Self::Tx(Transaction::from_payload(payload, digest)?)),
             Command::BLOCK => Ok(Self::Block(Block::from_payload(payload)?)),
             _ => Self::decode_fields(command, Payload::Shared(&payload)),
+        }
+    }
+
+    /// This message, its bytes copied if sharing them would hold more than twice their size in memory.
+    pub(crate) fn compacted(self) -> Self {
+        match self {
+            Self::Tx(transaction) => Self::Tx(transaction.compacted()),
+            // The others were compacted as they were decoded.
+            other => other,
         }
     }
 

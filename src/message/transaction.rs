@@ -73,16 +73,26 @@ impl Transaction {
         Self { raw: raw.into(), txid }
     }
 
-    /// Takes the transaction at the front of a payload whose double SHA-256 may be known.
+    /// Takes the transaction at the front of a payload whose double SHA-256 may be known, and shares its bytes.
     pub(super) fn from_payload(payload: SharedBytes, digest: Option<&[u8; 32]>) -> Result<Self, DecodeError> {
         let len = TransactionView::read(&mut Reader::new(&payload))?.raw().len();
         if len == payload.len() {
             let txid = Txid::from_wire(digest.copied().unwrap_or_else(|| sha256d(&payload)));
-            return Ok(Self { raw: payload.compacted(), txid });
+            return Ok(Self { raw: payload, txid });
         }
         // The digest covers the ignored bytes too, so it is not the txid.
         let raw = payload.slice(0..len).ok_or(DecodeError::UnexpectedEnd)?;
-        Ok(Self { txid: Txid::from_wire(sha256d(&raw)), raw: raw.compacted() })
+        Ok(Self { txid: Txid::from_wire(sha256d(&raw)), raw })
+    }
+
+    /// This transaction, copied if sharing would hold more than twice its size in memory.
+    pub(crate) fn compacted(self) -> Self {
+        Self { raw: self.raw.compacted(), txid: self.txid }
+    }
+
+    /// Bytes of the buffer that it shares.
+    pub(crate) fn buffer_len(&self) -> usize {
+        self.raw.buffer_len()
     }
 
     /// Takes the transaction that a reader of the payload has come to.

@@ -88,6 +88,13 @@ pub(crate) fn open(
     (Writer { batches, gauge, commands }, Messages { reader: Arc::new(reader) })
 }
 
+impl Incoming {
+    /// Copies the message out of the bytes that came with it, in the time of whoever takes it.
+    fn compacted(self) -> Self {
+        Self { message: self.message.compacted(), ..self }
+    }
+}
+
 impl Messages {
     /// Takes the next message, waiting for it.
     ///
@@ -95,7 +102,7 @@ impl Messages {
     ///
     /// [`RecvError`] once the conduit is shut down and every message taken.
     pub fn recv(&self) -> Result<Incoming, RecvError> {
-        self.reader.recv_until(None).map_err(|_| RecvError)
+        self.reader.recv_until(None).map(Incoming::compacted).map_err(|_| RecvError)
     }
 
     /// Takes the next message if there is one.
@@ -104,7 +111,7 @@ impl Messages {
     ///
     /// [`TryRecvError`].
     pub fn try_recv(&self) -> Result<Incoming, TryRecvError> {
-        self.reader.try_recv()
+        self.reader.try_recv().map(Incoming::compacted)
     }
 
     /// Takes the next message, waiting for it at most this long.
@@ -113,7 +120,7 @@ impl Messages {
     ///
     /// [`TryRecvError`]; `Empty` if none came in time.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Incoming, TryRecvError> {
-        self.reader.recv_until(crate::driver::deadline_after(timeout))
+        self.reader.recv_until(crate::driver::deadline_after(timeout)).map(Incoming::compacted)
     }
 
     /// Messages that wait in the queue.

@@ -251,6 +251,11 @@ impl Engine {
         }
     }
 
+    /// Whether transactions are watched, or the last ones asked for are still to come.
+    pub(super) fn is_watching_transactions(&self) -> bool {
+        self.watches.watch_transactions() || !self.watches.transactions.is_idle()
+    }
+
     /// A transaction came, which a request has claimed or not; true if we had asked for it.
     pub(super) fn watch_transaction(
         &mut self,
@@ -260,16 +265,16 @@ impl Engine {
         transaction: &Transaction,
         is_claimed: bool,
     ) -> bool {
-        let is_watched = self.watches.watch_transactions();
-        if !is_watched && self.watches.transactions.is_idle() {
+        if !self.is_watching_transactions() {
             return false;
         }
+        let is_watched = self.watches.watch_transactions();
         let len = transaction.raw().len();
         let txid = transaction.txid();
         let has_room = is_watched && self.watches.room() > self.watches.transactions.outstanding();
         let arrival = self.watches.transactions.arrive(now.instant, connection, &txid, len, is_claimed, has_room);
         if arrival.is_new && is_watched {
-            let watched = Watched::Transaction { peer, transaction: transaction.clone() };
+            let watched = Watched::Transaction { peer, transaction: transaction.clone().compacted() };
             self.watches.deliver(&mut self.actions, |what| what.transactions, len + ITEM_COST, &watched);
         }
         self.ask_transactions(now);
