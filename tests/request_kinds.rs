@@ -137,6 +137,9 @@ fn what_nodes_punish_is_refused_and_the_connection_stays() {
         assert_eq!(conduit.try_send(peer, message.clone()).unwrap_err().reason, SendFailure::Harmful(harm));
         assert_eq!(conduit.send_to_all(&[peer, peer], &message), [(); 2].map(|()| Err(SendFailure::Harmful(harm))));
     }
+    conduit.send_anyway(peer, Message::SendHdrsEn).unwrap();
+    let again = conduit.send(peer, Message::SendHdrsEn).unwrap_err();
+    assert_eq!(again.reason, SendFailure::Harmful(Harm::Repeated { command: Command::SENDHDRSEN }));
     conduit.send(peer, Message::SendHeaders).unwrap();
     let again = conduit.send(peer, Message::SendHeaders).unwrap_err();
     assert_eq!(again.reason, SendFailure::Harmful(Harm::Repeated { command: Command::SENDHEADERS }));

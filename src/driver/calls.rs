@@ -214,7 +214,14 @@ impl Shared {
         wait: Wait,
         insists: bool,
     ) -> Result<(), SendFailure> {
-        let link = if insists { None } else { self.check_harm(peer, message)? };
+        let link = if insists {
+            // Whoever sends it again, ourselves included, is to know.
+            let is_first =
+                |link: &Arc<LinkState>| once_bit(message.command()) != 0 && link.note_sent(message.command());
+            self.link(peer).filter(is_first)
+        } else {
+            self.check_harm(peer, message)?
+        };
         let result = match self.send_small(&[peer], message) {
             Ok(()) => Ok(()),
             Err(frame) => self.send_frame(peer, frame, wait),
