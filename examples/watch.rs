@@ -2,9 +2,6 @@
 //!
 //! Run with `cargo run --release --example watch -- --help`.
 
-#[path = "measure/process.rs"]
-#[allow(dead_code, reason = "only the memory is of interest here")]
-mod process;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -76,8 +73,8 @@ fn main() -> ExitCode {
             }
             println!("{}", if json { serde_json::to_string(&watched)? } else { line(&watched) });
         }
-        let rss =
-            process::peak_rss_bytes().map_or("unknown".into(), |rss| format!("{:.1} MiB", rss as f64 / 1048576.0));
+        let rss = support::process::peak_rss_bytes()
+            .map_or("unknown".into(), |rss| format!("{:.1} MiB", rss as f64 / 1048576.0));
         eprintln!("{transactions} transactions, {bytes} bytes; missed {}; peak memory {rss}", watching.missed());
         Ok(ExitCode::SUCCESS)
     })

@@ -3,7 +3,6 @@
 //! Run with `cargo run --release --example measure -- --help`. The far end can be a real node, or the example `testnode`.
 
 mod hold;
-mod process;
 mod push;
 mod receive;
 mod round_trips;

@@ -10,8 +10,8 @@ use conduit::testnode::transaction;
 use conduit::{Conduit, PeerId, Ping, RequestOptions};
 use serde_json::{Value, json};
 
-use super::process::Span;
 use super::support::Failure;
+use super::support::process::Span;
 use super::{Options, missing, why};
 
 pub(crate) fn run(options: &Options) -> Result<Value, Failure> {

@@ -7,8 +7,8 @@ use conduit::message::Message;
 use conduit::{Events, Incoming, Messages};
 use serde_json::{Value, json};
 
-use super::process::{Span, peak_rss_bytes};
 use super::support::Failure;
+use super::support::process::{Span, peak_rss_bytes};
 use super::{Options, loss};
 
 pub(crate) fn run(options: &Options) -> Result<Value, Failure> {

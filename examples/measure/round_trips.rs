@@ -7,8 +7,8 @@ use std::time::Instant;
 use conduit::{GetData, Ping, RequestOptions};
 use serde_json::{Value, json};
 
-use super::process::Span;
 use super::support::Failure;
+use super::support::process::Span;
 use super::{Options, What, missing, why};
 
 pub(crate) fn run(options: &Options) -> Result<Value, Failure> {

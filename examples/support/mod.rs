@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "every example compiles all of it and uses its own part")]
 
+pub(crate) mod process;
+
 use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
