@@ -2,26 +2,29 @@
 //!
 //! Layer 4.
 
+mod dialling;
+mod ranking;
+
 #[cfg(test)]
 use std::collections::BTreeSet;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::broadcast::ToServe;
-use super::outstanding::Outstanding;
-use super::{Action, Engine, LONGEST, Now, Timer};
-use crate::config::Config;
+use crate::engine::broadcast::ToServe;
+use crate::engine::outstanding::Outstanding;
+use crate::engine::{Action, Engine, LONGEST, Now, Timer};
 use crate::error::{AddPeersError, DisconnectReason};
 use crate::message::{TimestampedAddress, Version};
-use crate::peer::{ConnectionId, Host, PeerAddress, PeerId, PeerInfo, PeerState};
+use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo, PeerState};
 use crate::proto::Link;
 use crate::queue::events::Event;
 
+use dialling::back_off;
+
 /// A peer, connected or not.
 #[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) address: PeerAddress,
+pub(in crate::engine) struct Peer {
+    pub(in crate::engine) address: PeerAddress,
     /// The caller named it, so it is kept whatever happens.
     named: bool,
     state: State,
@@ -51,28 +54,28 @@ enum State {
 
 /// What is known and outstanding of a connected peer.
 #[derive(Debug)]
-pub(super) struct Session {
-    pub(super) connection: ConnectionId,
-    pub(super) version: Box<Version>,
-    pub(super) since: Instant,
+pub(in crate::engine) struct Session {
+    pub(in crate::engine) connection: ConnectionId,
+    pub(in crate::engine) version: Box<Version>,
+    pub(in crate::engine) since: Instant,
     /// We do not read it, because nobody takes its messages.
-    pub(super) paused: bool,
-    pub(super) outstanding: Outstanding,
-    pub(super) to_serve: ToServe,
+    pub(in crate::engine) paused: bool,
+    pub(in crate::engine) outstanding: Outstanding,
+    pub(in crate::engine) to_serve: ToServe,
     /// The addresses it sent last.
-    pub(super) addresses: Vec<TimestampedAddress>,
-    pub(super) asked_addresses: bool,
+    pub(in crate::engine) addresses: Vec<TimestampedAddress>,
+    pub(in crate::engine) asked_addresses: bool,
 }
 
 impl Peer {
-    pub(super) fn session(&self) -> Option<&Session> {
+    pub(in crate::engine) fn session(&self) -> Option<&Session> {
         match &self.state {
             State::Ready(session) => Some(session),
             _ => None,
         }
     }
 
-    pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
+    pub(in crate::engine) fn session_mut(&mut self) -> Option<&mut Session> {
         match &mut self.state {
             State::Ready(session) => Some(session),
             _ => None,
@@ -80,7 +83,7 @@ impl Peer {
     }
 
     /// Whether it is connected and its messages are taken.
-    pub(super) fn is_read(&self) -> bool {
+    pub(in crate::engine) fn is_read(&self) -> bool {
         self.session().is_some_and(|session| !session.paused)
     }
 
@@ -90,15 +93,6 @@ impl Peer {
             State::Connecting { connection, .. } => Some(*connection),
             State::Ready(session) => Some(session.connection),
         }
-    }
-
-    /// What it costs to ask this peer; the cheapest is the best.
-    pub(super) fn cost(&self) -> f64 {
-        let Some(session) = self.session() else { return f64::INFINITY };
-        let latency = self.latency.unwrap_or(UNKNOWN_LATENCY).as_secs_f64().max(50e-6);
-        // A peer at work answers later, and one that fails is asked last.
-        let load = 1.0 + session.outstanding.len() as f64 / 8.0;
-        latency * load * f64::from(1_u32 << self.request_failures.min(16))
     }
 }
 
@@ -145,11 +139,6 @@ impl Engine {
         }
         self.peers.insert(id, peer);
         id
-    }
-
-    /// Makes a peer the first to be asked, while it is connected.
-    pub(crate) fn set_main_peer(&mut self, peer: PeerId) {
-        self.main_peer = Some(peer);
     }
 
     /// Ends the connection to a peer and forgets it.
@@ -214,14 +203,6 @@ impl Engine {
         }
     }
 
-    /// The order in which peers are asked: the main peer, then by cost.
-    pub(super) fn rank(&self, id: PeerId, peer: &Peer) -> f64 {
-        if self.main_peer == Some(id) && peer.session().is_some_and(|session| !session.paused) {
-            return 0.0;
-        }
-        peer.cost()
-    }
-
     /// Connected peers, also paused ones.
     pub(crate) fn ready_count(&self) -> usize {
         self.ready
@@ -230,106 +211,6 @@ impl Engine {
     /// The connection of a peer that is ready.
     pub(crate) fn connection_of(&self, peer: PeerId) -> Option<ConnectionId> {
         self.peers.get(&peer)?.session().map(|session| session.connection)
-    }
-
-    pub(super) fn start_peers(&mut self, now: Now) {
-        for (&id, peer) in &mut self.peers {
-            let at = peer.banned_until.map_or(now.instant, |until| until.max(now.instant));
-            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
-        }
-        if self.peers.is_empty() {
-            self.look_for_peers(now);
-        }
-    }
-
-    /// Asks the seeds, again and again until there is a peer.
-    pub(super) fn look_for_peers(&mut self, now: Now) {
-        if !self.peers.is_empty() {
-            return;
-        }
-        let port = self.config.network.port();
-        let seeds = self.config.network.seeds();
-        self.actions.extend(seeds.iter().map(|&host| Action::ResolveSeed { host: host.to_owned(), port }));
-        if !seeds.is_empty() {
-            self.timers.insert((now.instant + SEED_INTERVAL, Timer::Seeds));
-        }
-    }
-
-    /// Takes what a seed gave; dials until `target_peers` are held.
-    pub(crate) fn handle_seeds(&mut self, now: Now, addresses: Vec<SocketAddr>) {
-        // Whoever named a peer meanwhile wants no others.
-        if self.peers.values().any(|peer| peer.named) {
-            return;
-        }
-        for address in addresses {
-            if self.peers.len() >= self.config.target_peers.min(self.config.max_peers) {
-                break;
-            }
-            self.add_peer(now, address.into(), false);
-        }
-    }
-
-    /// A peer's timer: dial it, or give up on its resolver.
-    pub(super) fn peer_due(&mut self, now: Now, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.timer = None;
-        match peer.state {
-            State::Waiting => self.dial(now, id),
-            State::Connecting { connection, resolving: true, .. } => {
-                let reason = DisconnectReason::Resolve { kind: std::io::ErrorKind::TimedOut };
-                self.handle_down(now, id, connection, reason);
-            }
-            _ => {}
-        }
-    }
-
-    fn dial(&mut self, now: Now, id: PeerId) {
-        let connection = ConnectionId(self.next_id());
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.banned_until = None;
-        let port = peer.address.port.unwrap_or_default();
-        let resolving = match &peer.address.host {
-            Host::Ip(ip) => {
-                let address = SocketAddr::new(*ip, port);
-                self.actions.push_back(Action::Connect { peer: id, connection, address });
-                false
-            }
-            Host::Name(host) => {
-                self.actions.push_back(Action::Resolve { peer: id, connection, host: host.clone(), port });
-                let at = now.instant + self.config.resolve_timeout;
-                Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
-                true
-            }
-        };
-        peer.state = State::Connecting { connection, since: now.instant, resolving };
-    }
-
-    /// Takes a resolver's answer and dials its first address.
-    pub(crate) fn handle_resolved(
-        &mut self,
-        now: Now,
-        id: PeerId,
-        connection: ConnectionId,
-        result: Result<Vec<SocketAddr>, DisconnectReason>,
-    ) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        let State::Connecting { connection: current, resolving, .. } = &mut peer.state else { return };
-        // A late answer to a question given up on.
-        if *current != connection || !std::mem::replace(resolving, false) {
-            return;
-        }
-        Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), None);
-        let nothing = DisconnectReason::Resolve { kind: std::io::ErrorKind::NotFound };
-        let failures = peer.dial_failures as usize;
-        match result {
-            // After a failure the next address of the name has its turn.
-            Ok(addresses) if !addresses.is_empty() => {
-                let address = addresses[failures % addresses.len()];
-                self.actions.push_back(Action::Connect { peer: id, connection, address });
-            }
-            Ok(_) => self.handle_down(now, id, connection, nothing),
-            Err(reason) => self.handle_down(now, id, connection, reason),
-        }
     }
 
     /// A peer's handshake is done.
@@ -408,17 +289,6 @@ impl Engine {
         }
     }
 
-    /// A ping came back.
-    pub(crate) fn handle_round_trip(&mut self, id: PeerId, round_trip: Duration) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.latency = Some(match peer.latency {
-                // As TCP smooths its round trips (RFC 6298).
-                Some(smoothed) => (smoothed * 7 + round_trip) / 8,
-                None => round_trip,
-            });
-        }
-    }
-
     /// We stop or go on reading a peer, as its messages are left or taken.
     pub(crate) fn handle_paused(&mut self, now: Now, id: PeerId, paused: bool) {
         let Some(session) = self.peers.get_mut(&id).and_then(Peer::session_mut) else { return };
@@ -438,53 +308,17 @@ impl Engine {
     }
 
     /// Whether a peer is connected, but not read.
-    pub(super) fn is_paused(&self, id: PeerId) -> bool {
+    pub(in crate::engine) fn is_paused(&self, id: PeerId) -> bool {
         self.peers.get(&id).and_then(Peer::session).is_some_and(|session| session.paused)
     }
 
-    /// Notes that a peer did, or failed to do, what it was asked.
-    pub(super) fn note_answer(&mut self, id: PeerId, answered: bool) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.request_failures = if answered { 0 } else { peer.request_failures.saturating_add(1) };
-        }
-    }
-
     /// The session of a peer, if it is still that of this connection.
-    pub(super) fn session_mut(&mut self, id: PeerId, connection: ConnectionId) -> Option<&mut Session> {
+    pub(in crate::engine) fn session_mut(&mut self, id: PeerId, connection: ConnectionId) -> Option<&mut Session> {
         self.peers.get_mut(&id)?.session_mut().filter(|session| session.connection == connection)
     }
 
-    /// The best peer that may be asked, by a test on its session.
-    pub(super) fn best_peer(&self, may_ask: impl Fn(PeerId, &Session) -> bool) -> Option<PeerId> {
-        let asked = |id, peer: &Peer| peer.is_read() && peer.session().is_some_and(|session| may_ask(id, session));
-        self.peers
-            .iter()
-            .filter(|&(&id, peer)| asked(id, peer))
-            // Once for each peer, not for each comparison.
-            .map(|(&id, peer)| (id, self.rank(id, peer)))
-            .min_by(|a, b| a.1.total_cmp(&b.1))
-            .map(|(id, _)| id)
-    }
-
-    /// The best so many of the peers that pass a test and are read, best first.
-    pub(super) fn best_peers(&self, most: usize, may_choose: impl Fn(PeerId) -> bool) -> Vec<PeerId> {
-        if most == 0 {
-            return Vec::new();
-        }
-        let chosen = self.peers.iter().filter(|&(&id, peer)| peer.is_read() && may_choose(id));
-        let mut ranked: Vec<(PeerId, f64)> = chosen.map(|(&id, peer)| (id, self.rank(id, peer))).collect();
-        let order = |a: &(PeerId, f64), b: &(PeerId, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));
-        if most < ranked.len() {
-            // Sorting a thousand peers for each transaction would be most of its work.
-            ranked.select_nth_unstable_by(most - 1, order);
-            ranked.truncate(most);
-        }
-        ranked.sort_unstable_by(order);
-        ranked.into_iter().map(|(id, _)| id).collect()
-    }
-
     #[cfg(test)]
-    pub(super) fn check_peers(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
+    pub(in crate::engine) fn check_peers(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
         assert!(self.main_peer.is_none_or(|id| self.peers.contains_key(&id)), "the main peer is known");
         let ready = self.peers.values().filter(|peer| peer.session().is_some()).count();
         assert_eq!(self.ready, ready);
@@ -501,14 +335,5 @@ impl Engine {
     }
 }
 
-fn back_off(config: &Config, failures: u32, jitter: f64) -> Duration {
-    let doubled = config.redial_min.saturating_mul(1_u32 << failures.saturating_sub(1).min(20));
-    doubled.min(config.redial_max).mul_f64(jitter).min(config.redial_max)
-}
-
-/// A peer that is not measured yet stands behind those that are near.
-const UNKNOWN_LATENCY: Duration = Duration::from_millis(500);
 /// A connection that held for so long was no failure.
 const LASTING: Duration = Duration::from_secs(30);
-/// Time between two looks at the seeds while there is no peer.
-const SEED_INTERVAL: Duration = Duration::from_secs(60);
