@@ -45,7 +45,7 @@ pub use config::Config;
 pub use driver::{Dialler, Resolver, SystemResolver};
 pub use error::{DisconnectReason, Harm, RequestError, SendError};
 pub use message::{GetBlockTxn, GetBlocks, GetHdrsEn, GetHeaders, Message};
-pub use network::{CustomNetwork, Network};
+pub use network::{CustomNetwork, ForkMarker, ForkPoint, Network};
 pub use peer::{PeerAddress, PeerId, PeerInfo, PeerState, ToPeerAddress};
 pub use pending::{Outcome, Pending};
 pub use proto::Link;

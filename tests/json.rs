@@ -9,7 +9,8 @@ use conduit::message::{BloomFilter, FilterUpdate};
 use conduit::testnode::transaction;
 use conduit::wire::{Command, FrameHeader, SharedBytes};
 use conduit::{
-    Answer, CustomNetwork, Event, FilteredBlock, Harm, MerkleRoot, Network, PeerAddress, TransactionNotFound,
+    Answer, CustomNetwork, Event, FilteredBlock, ForkMarker, ForkPoint, Harm, MerkleRoot, Network, PeerAddress,
+    TransactionNotFound,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,6 +32,7 @@ fn networks_are_named_and_custom_ones_described() {
         port: 17_000,
         seeds: vec!["seed.example".to_owned()],
         genesis: Network::Main.genesis(),
+        fork_marker: Some(ForkMarker::new([ForkPoint::new(Network::Main.genesis())], Network::Test.genesis(), 1)),
     };
     let expected = json!({
         "name": "hamlet",
@@ -38,7 +40,16 @@ fn networks_are_named_and_custom_ones_described() {
         "port": 17_000,
         "seeds": ["seed.example"],
         "genesis": "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
+        "fork_marker": {
+            "locator": [{"hash": "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f", "next": null}],
+            "marker": "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943",
+            "height": 1,
+        },
     });
+    let mut unmarked = expected.clone();
+    unmarked.as_object_mut().map(|fields| fields.remove("fork_marker"));
+    let unmarked: Network = serde_json::from_value(unmarked).unwrap();
+    assert_eq!(unmarked.fork_marker(), None);
     there_and_back(&Network::Custom(Arc::new(custom)), expected);
     assert!(serde_json::from_value::<Network>(json!("hamlet")).is_err());
 }

@@ -29,6 +29,7 @@ fn s01_every_network_is_spoken_by_its_name_and_a_custom_one_by_its_numbers() {
         port: 17_000,
         seeds: vec!["seed.example".to_owned()],
         genesis: Network::Regtest.genesis(),
+        fork_marker: None,
     };
     let named = ["main", "test", "stn", "regtest"].map(|name| name.parse::<Network>().unwrap());
     for network in named.into_iter().chain([Network::Custom(custom.into())]) {
@@ -61,6 +62,7 @@ fn s02_peers_are_named_before_or_after_the_start_or_found() {
         port: address.port(),
         seeds: vec!["seed.example".to_owned()],
         genesis: Network::Regtest.genesis(),
+        fork_marker: None,
     };
     let resolver = {
         let asked = asked.clone();

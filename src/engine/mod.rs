@@ -5,6 +5,8 @@
 
 mod answer;
 mod broadcast;
+#[cfg_attr(not(test), expect(dead_code, reason = "the pool does not ask yet"))]
+mod fork;
 mod gathering;
 mod outstanding;
 mod pool;

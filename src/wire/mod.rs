@@ -23,5 +23,5 @@ pub use frame::Frame;
 pub use hash::{BlockHash, MerkleRoot, Txid, sha256d};
 pub use header::{FrameHeader, checksum};
 
-#[cfg(feature = "serde")]
-use hash::parse_hex;
+#[cfg(any(test, feature = "serde"))]
+pub(crate) use hash::parse_hex;

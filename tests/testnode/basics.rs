@@ -86,6 +86,7 @@ fn every_network_and_every_loopback_address_can_be_had() {
         port: 1,
         seeds: Vec::new(),
         genesis,
+        fork_marker: None,
     };
     let known = Network::Custom(Arc::new(custom(Network::Regtest.genesis())));
     assert!(TestNode::start(TestNodeConfig::default().network(known)).is_ok());
