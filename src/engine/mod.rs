@@ -4,6 +4,8 @@
 //! `driver` holds it behind one lock.
 
 mod answer;
+#[cfg_attr(not(test), expect(dead_code, reason = "the pool does not ask it yet"))]
+mod book;
 mod broadcast;
 #[cfg_attr(not(test), expect(dead_code, reason = "the pool does not ask yet"))]
 mod fork;
