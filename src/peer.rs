@@ -78,6 +78,15 @@ impl PeerAddress {
         self.port
     }
 
+    /// The host's name, unless it is an IP address.
+    #[must_use]
+    pub fn host_name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Ip(_) => None,
+            Host::Name(name) => Some(name),
+        }
+    }
+
     /// The socket address, unless the host is a name or the port is missing.
     #[must_use]
     pub fn socket_addr(&self) -> Option<SocketAddr> {

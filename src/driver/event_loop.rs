@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use super::message_thread;
 use super::shared::Shared;
 use crate::engine::Random;
 use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, IdMap, PeerId};
+use crate::peer::{ConnectionId, IdMap, PeerAddress, PeerId};
 use crate::proto::{Connection, Event, FrameBatch, Link, Settings};
 use crate::queue::inbound::Inbound;
 use crate::queue::link::LinkState;
@@ -67,7 +67,7 @@ pub(super) struct EventLoop {
 /// One connection from the dial to its end.
 struct Socket {
     peer: PeerId,
-    address: SocketAddr,
+    address: PeerAddress,
     stage: Stage,
     timer: Option<Instant>,
     /// On the list `unread`.
@@ -257,12 +257,14 @@ impl EventLoop {
         }
     }
 
-    fn connect(&mut self, now: Instant, id: ConnectionId, peer: PeerId, address: SocketAddr) {
+    fn connect(&mut self, now: Instant, id: ConnectionId, peer: PeerId, address: PeerAddress) {
         let deadline = now + self.shared.config.connect_timeout;
         let stage = if self.shared.config.dialler.is_some() {
             Stage::Dialling { deadline }
         } else {
-            match TcpStream::connect(address) {
+            // Names come here resolved.
+            let connected = address.socket_addr().ok_or(io::ErrorKind::InvalidInput.into());
+            match connected.and_then(TcpStream::connect) {
                 Ok(stream) => Stage::Connecting { stream, deadline },
                 Err(error) => return self.refuse(id, peer, DisconnectReason::Dial { kind: error.kind() }),
             }
@@ -287,7 +289,7 @@ impl EventLoop {
     ) {
         // It may have been given up on meanwhile.
         let Some(Socket { address, stage: Stage::Dialling { .. }, .. }) = self.sockets.get(&id) else { return };
-        let address = *address;
+        let address = address.clone();
         let adopted = result.and_then(|stream| {
             let dial_error = |error: io::Error| DisconnectReason::Dial { kind: error.kind() };
             stream.set_nonblocking(true).map_err(dial_error)?;
@@ -330,7 +332,7 @@ impl EventLoop {
         else {
             return;
         };
-        let (peer, address) = (*peer, *address);
+        let (peer, address) = (*peer, address.clone());
         let failed = match stream.take_error() {
             Ok(None) => match stream.peer_addr() {
                 Ok(_) => None,
@@ -354,7 +356,7 @@ impl EventLoop {
         now: Instant,
         id: ConnectionId,
         peer: PeerId,
-        address: SocketAddr,
+        address: PeerAddress,
         stream: TcpStream,
     ) {
         if let Some(mut dialling) = self.sockets.remove(&id) {
@@ -366,7 +368,9 @@ impl EventLoop {
         }
         let nonce = self.random.next();
         let settings = self.settings.clone();
-        let connection = Connection::new(settings, Link::Outbound, address, nonce, now, super::now().unix);
+        // Nobody told us the address behind a name that a proxy resolved, and the peer knows its own.
+        let remote = address.socket_addr().unwrap_or(NOWHERE);
+        let connection = Connection::new(settings, Link::Outbound, remote, nonce, now, super::now().unix);
         self.shared.outbound.budget.open(id);
         self.shared.inbound_budget.open(id);
         let open = Open {
@@ -384,10 +388,10 @@ impl EventLoop {
             finished: false,
         };
         let stage = Stage::Open(Box::new(open));
+        log::debug!(target: "conduit::driver", "{peer}: connected to {address}");
         self.sockets.insert(id, Socket { peer, address, stage, timer: None, is_unread: false, is_unwritten: true });
         self.unwritten.push(id);
         self.rearm(id);
-        log::debug!(target: "conduit::driver", "{peer}: connected to {address}");
     }
 
     /// Reads a socket as far as it may be read, and notes whether we are the ones who do not read it.
@@ -757,3 +761,4 @@ const READS_PER_TURN: usize = 8;
 const COMMANDS_PER_TURN: usize = 256;
 const SLICES: usize = 64;
 const SHORT_CUT_BYTES: usize = 4_096;
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::Shared;
 use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, PeerAddress, PeerId};
 use crate::queue::inbound::Inbound;
 use crate::queue::outbound::Command;
 
@@ -31,15 +31,25 @@ pub trait Resolver: Send + Sync + 'static {
 
 /// Makes connections, in place of a direct connect: through a proxy, from a chosen address.
 ///
+/// [`Socks5`](crate::Socks5) is one. A closure that takes a [`SocketAddr`] and a timeout is one, too.
+///
 /// Called on a thread of its own, so it may block; the conduit waits no longer than `timeout` and goes on without the
 /// connection. A panic counts as a failure to connect.
 pub trait Dialler: Send + Sync + 'static {
     /// A connection to `address`, in blocking or non-blocking mode.
     ///
+    /// The address has a port. Its host is a name only if [`resolves_names`](Self::resolves_names) says so.
+    ///
     /// # Errors
     ///
-    /// Whatever keeps the connection from being made.
-    fn dial(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream>;
+    /// Whatever keeps the connection from being made. Its kind is told in [`DisconnectReason::Dial`], all of it in the log.
+    fn dial(&self, address: &PeerAddress, timeout: Duration) -> io::Result<TcpStream>;
+
+    /// Whether it takes names and has them resolved at the far end, as a proxy does; then no name is resolved here, and
+    /// the [`Resolver`] is never asked for a peer. Asked once, when the conduit is made; the default is false.
+    fn resolves_names(&self) -> bool {
+        false
+    }
 }
 
 /// Asks the system's resolver.
@@ -65,7 +75,8 @@ impl<F> Dialler for F
 where
     F: Fn(SocketAddr, Duration) -> io::Result<TcpStream> + Send + Sync + 'static,
 {
-    fn dial(&self, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    fn dial(&self, address: &PeerAddress, timeout: Duration) -> io::Result<TcpStream> {
+        let address = address.socket_addr().ok_or(io::ErrorKind::InvalidInput)?;
         self(address, timeout)
     }
 }
@@ -112,14 +123,19 @@ pub(super) fn dial(
     dialler: Arc<dyn Dialler>,
     peer: PeerId,
     connection: ConnectionId,
-    address: SocketAddr,
+    address: PeerAddress,
 ) {
     let timeout = shared.config.connect_timeout;
     spawn(
         shared,
         "conduit-dial",
         |kind| DisconnectReason::Dial { kind },
-        move || dialler.dial(address, timeout).map_err(|error| DisconnectReason::Dial { kind: error.kind() }),
+        move || {
+            dialler.dial(&address, timeout).map_err(|error| {
+                log::debug!(target: "conduit::driver", "{peer}: {address} is not reached: {error}");
+                DisconnectReason::Dial { kind: error.kind() }
+            })
+        },
         move |shared, result| shared.command(Command::Adopt { connection, peer, result }),
     );
 }

@@ -230,7 +230,7 @@ impl Shared {
                 // The loop must hear of a connection before its end, so these two go into its queue in the order in
                 // which the engine gave them.
                 Action::Connect { peer, connection, address } => {
-                    self.outbound.push(Command::Connect { connection, peer, address });
+                    self.outbound.push(Command::Connect { connection, peer, address: address.clone() });
                     todo.push(Todo::WakeLoop);
                     todo.push(Todo::Engine(Action::Connect { peer, connection, address }));
                 }

@@ -20,7 +20,6 @@ mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
@@ -48,6 +47,8 @@ use watch::Watches;
 pub(crate) struct Engine {
     config: Config,
     random: Random,
+    /// The dialler takes names. Asked once, as a caller's code must not run under the engine's lock.
+    dials_names: bool,
     started: bool,
     peers: BTreeMap<PeerId, Peer>,
     /// Always the number of `peers` that are connected.
@@ -74,8 +75,9 @@ pub(crate) enum Action {
     Resolve { peer: PeerId, connection: ConnectionId, host: String, port: u16 },
     /// Turn the name of a seed into addresses of peers; the answer comes as `handle_seeds`.
     ResolveSeed { host: String, port: u16 },
-    /// Make a connection; its end comes as `handle_down`.
-    Connect { peer: PeerId, connection: ConnectionId, address: SocketAddr },
+    /// Make a connection; its end comes as `handle_down`. The address has a port, and a name only if the dialler resolves
+    /// names.
+    Connect { peer: PeerId, connection: ConnectionId, address: PeerAddress },
     /// End a connection.
     Close { connection: ConnectionId, reason: DisconnectReason },
     /// Send a message, however full the queue: what is asked for is bounded by `requests_limit`, and for watches by
@@ -130,6 +132,7 @@ impl Engine {
     pub(crate) fn new(config: Config, random: Random) -> Self {
         Self {
             watches: Watches::new(&config),
+            dials_names: config.dialler.as_ref().is_some_and(|dialler| dialler.resolves_names()),
             config,
             random,
             started: false,

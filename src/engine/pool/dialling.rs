@@ -69,16 +69,15 @@ impl Engine {
         peer.banned_until = None;
         let port = peer.address.port.unwrap_or_default();
         let resolving = match &peer.address.host {
-            Host::Ip(ip) => {
-                let address = SocketAddr::new(*ip, port);
-                self.actions.push_back(Action::Connect { peer: id, connection, address });
-                false
-            }
-            Host::Name(host) => {
+            Host::Name(host) if !self.dials_names => {
                 self.actions.push_back(Action::Resolve { peer: id, connection, host: host.clone(), port });
                 let at = now.instant + self.config.resolve_timeout;
                 Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
                 true
+            }
+            _ => {
+                self.actions.push_back(Action::Connect { peer: id, connection, address: peer.address.clone() });
+                false
             }
         };
         peer.state = State::Connecting { connection, since: now.instant, resolving };
@@ -104,7 +103,7 @@ impl Engine {
         match result {
             // After a failure the next address of the name has its turn.
             Ok(addresses) if !addresses.is_empty() => {
-                let address = addresses[failures % addresses.len()];
+                let address = addresses[failures % addresses.len()].into();
                 self.actions.push_back(Action::Connect { peer: id, connection, address });
             }
             Ok(_) => self.handle_down(now, id, connection, nothing),

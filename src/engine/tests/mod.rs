@@ -105,6 +105,7 @@ impl World {
                 Action::ResolveSeed { host, port } => self.seeds.push(format!("{host}:{port}")),
                 Action::Connect { peer, connection, address } => {
                     self.owners.insert(connection, peer);
+                    let address = address.socket_addr().expect("no dialler here resolves names");
                     self.connects.push((peer, connection, address));
                 }
                 Action::Close { connection, reason } => self.closes.push((connection, reason)),

@@ -3,7 +3,6 @@
 pub(crate) mod budget;
 mod open_run;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::link::LinkState;
 use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, PeerAddress, PeerId};
 use crate::proto::FrameRun;
 use crate::wire::{self, Frame};
 use budget::Budget;
@@ -22,7 +21,7 @@ use open_run::OpenRun;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Make a connection.
-    Connect { connection: ConnectionId, peer: PeerId, address: SocketAddr },
+    Connect { connection: ConnectionId, peer: PeerId, address: PeerAddress },
     /// Go on with a connection that the caller's dialler made, or failed to make.
     Adopt { connection: ConnectionId, peer: PeerId, result: Result<std::net::TcpStream, DisconnectReason> },
     /// Send a frame whose bytes are charged to the connection.
