@@ -1,6 +1,7 @@
 //! Every setting: its unit, its default, and what raising it costs.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,6 +117,10 @@ pub struct Config {
     /// default is 10 s.
     pub watch_patience: Duration,
 
+    /// A directory of this conduit's own, where addresses of peers and bans are kept from one run to the next; it is made
+    /// if missing. `None`, the default, keeps nothing. One network's file is at most 8 MiB.
+    pub data_dir: Option<PathBuf>,
+
     /// Threads that verify checksums and decode; each peer is always on the same one. The default is 1.
     pub message_threads: usize,
     /// Turns names into addresses, off the event loop. The default asks the system.
@@ -178,6 +183,7 @@ impl Config {
             watch_memory: 200_000,
             watch_announcements: 50_000,
             watch_patience: Duration::from_secs(10),
+            data_dir: None,
             message_threads: 1,
             resolver: Arc::new(SystemResolver),
             dialler: None,
@@ -200,6 +206,13 @@ impl Config {
     #[must_use]
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.user_agent = user_agent.into();
+        self
+    }
+
+    /// Sets [`data_dir`](Self#structfield.data_dir).
+    #[must_use]
+    pub fn data_dir(mut self, data_dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(data_dir.into());
         self
     }
 
@@ -401,6 +414,7 @@ mod tests {
             ("watch_memory", c.watch_memory.to_string()),
             ("watch_announcements", c.watch_announcements.to_string()),
             ("watch_patience", time(c.watch_patience)),
+            ("data_dir", c.data_dir.as_ref().map_or("none".to_owned(), |dir| dir.display().to_string())),
             ("message_threads", c.message_threads.to_string()),
         ];
         let readme = include_str!("../README.md");

@@ -467,6 +467,53 @@ impl fmt::Display for WaitForPeersError {
 
 impl Error for WaitForPeersError {}
 
+/// Why the file of peers was not used, but set aside.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFault {
+    /// It is no file of peers, or what it holds is not all that was written: cut short, or changed.
+    Damaged,
+    /// Another version of this library wrote it, in a form that this one cannot read.
+    Version {
+        /// The version of the form; ours is 1.
+        found: u32,
+    },
+    /// It holds the peers of another network.
+    OtherNetwork,
+    /// A line cannot be read although the file is whole.
+    Line {
+        /// Counted from 1.
+        number: usize,
+    },
+    /// It is larger than any that this library writes.
+    TooLarge {
+        /// Bytes it has.
+        length: u64,
+        /// Bytes that are read at most.
+        limit: u64,
+    },
+    /// It could not be read.
+    Unreadable {
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
+}
+
+impl fmt::Display for FileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged => f.write_str("it is damaged"),
+            Self::Version { found } => write!(f, "it has the form of version {found}"),
+            Self::OtherNetwork => f.write_str("it is of another network"),
+            Self::Line { number } => write!(f, "line {number} cannot be read"),
+            Self::TooLarge { length, limit } => write!(f, "it has {length} bytes, more than {limit}"),
+            Self::Unreadable { kind } => write!(f, "it cannot be read: {kind}"),
+        }
+    }
+}
+
+impl Error for FileFault {}
+
 /// Why a connection ended, or was not made.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]

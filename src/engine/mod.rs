@@ -5,7 +5,7 @@
 
 mod answer;
 #[cfg_attr(not(test), expect(dead_code, reason = "the pool does not ask it yet"))]
-mod book;
+pub(crate) mod book;
 mod broadcast;
 #[cfg_attr(not(test), expect(dead_code, reason = "the pool does not ask yet"))]
 mod fork;

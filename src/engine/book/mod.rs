@@ -5,6 +5,7 @@
 
 mod bans;
 mod entry;
+pub(crate) mod file;
 mod group;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 #[expect(unused_imports, reason = "the pool does not ask it yet")]
 pub(crate) use bans::{Ban, BanKey, BanReason, Bans};
 pub(crate) use entry::{HeardAddress, SavedAddress, Source};
+pub(crate) use file::Snapshot;
 pub(crate) use group::AddressGroup;
 
 use super::{Now, Random};

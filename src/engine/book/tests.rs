@@ -441,7 +441,7 @@ fn hearing_with_a_full_book_stays_cheap() {
     }
     // A hundred thousand evictions: a scan of the book for each would be a billion steps.
     let took = start().instant - began;
-    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
     check(&book);
 }
 
@@ -596,7 +596,7 @@ fn run(start: Now, seed: u64, steps: &[Step]) -> Vec<Option<SocketAddr>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens, the caps hold, the indexes agree, nothing is chosen before its back-off is over, hearsay
     /// displaces nothing that worked, and the same seed makes the same choices.
