@@ -42,7 +42,7 @@ mod watch;
 pub use broadcast::{Broadcast, BroadcastReport, PeerReceipt, ReceiptState, Verdict};
 pub use conduit::Conduit;
 pub use config::Config;
-pub use driver::{Dialler, Resolver, SystemResolver};
+pub use driver::{Dialler, Resolver, Socks5, SystemResolver};
 pub use error::{DisconnectReason, Harm, RequestError, SendError};
 pub use message::{GetBlockTxn, GetBlocks, GetHdrsEn, GetHeaders, Message};
 pub use network::{CustomNetwork, ForkMarker, ForkPoint, Network};

@@ -11,11 +11,13 @@ mod message_thread;
 #[cfg_attr(not(test), expect(dead_code, reason = "the start does not read it yet"))]
 pub(crate) mod peers_file;
 mod shared;
+mod socks5;
 
 use std::time::{Duration, Instant, SystemTime};
 
 pub use hooks::{Dialler, Resolver, SystemResolver};
 pub(crate) use shared::Shared;
+pub use socks5::Socks5;
 
 use crate::engine::Now;
 
