@@ -219,8 +219,34 @@ fn watch_prints_each_transaction_once_and_ends_at_its_count() {
 }
 
 #[test]
+fn peers_prints_a_line_for_each_peer_each_second_when_piped() {
+    let (_node, address) = node(&["--blocks", "7"]);
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string();
+    let args = ["--network", "regtest", "--peer", &address, "--peer", &nobody, "--seconds", "2"];
+    let (code, lines, complaints) = run("peers", &args);
+    assert_eq!((code, complaints.as_str()), (Some(0), ""));
+    assert!(lines[0].starts_with("seconds  address ") && lines[0].ends_with("  user agent"), "{lines:?}");
+    assert!(lines.iter().all(|line| !line.contains('\u{1b}')), "{lines:?}");
+    let last = |peer: &str| lines.iter().rfind(|line| line.contains(peer)).unwrap_or_else(|| panic!("{lines:?}"));
+    let words: Vec<_> = last(&address).split_whitespace().collect();
+    assert_eq!(words[..4], ["2", &address, "ready", "7"], "{lines:?}");
+    assert!(last(&address).ends_with("/Bitcoin SV:1.2.2/"), "{lines:?}");
+    let words: Vec<_> = last(&nobody).split_whitespace().collect();
+    assert!(["waiting", "connecting"].contains(&words[2]) && words.ends_with(&["-"]), "{lines:?}");
+}
+
+#[test]
+fn peers_ends_when_nobody_reads_it_any_more() {
+    let (_node, address) = node(&[]);
+    let mut program = Program::start("peers", &["--network", "regtest", "--peer", &address]);
+    // Its lines are read by a thread of the test, which ends after the first one that nobody takes.
+    program.lines = std::sync::mpsc::channel().1;
+    assert_eq!(program.end(), (Some(0), vec![], String::new()));
+}
+
+#[test]
 fn help_goes_to_standard_output() {
-    for name in ["measure", "testnode", "broadcast", "watch"] {
+    for name in ["measure", "testnode", "broadcast", "watch", "peers"] {
         for flag in ["--help", "-h"] {
             let (code, lines, complaints) = run(name, &[flag]);
             assert!(lines[0].starts_with(&format!("Usage: {name}")), "{lines:?}");
@@ -260,6 +286,9 @@ fn bad_arguments_are_named() {
         ("measure", &["hold", "--timeout", "0"], "--timeout: from 1 second"),
         ("watch", &["--network", "regtest"], "--connect: needed on regtest"),
         ("watch", &["--count", "some"], "--count some: "),
+        ("peers", &["--network", "regtest"], "--peer: needed on regtest"),
+        ("peers", &["--proxy", "localhost"], "--proxy localhost: "),
+        ("peers", &["--seconds", "-1"], "--seconds -1: "),
         ("testnode", &["--port", "70000"], "--port 70000: "),
         ("testnode", &["--latency", "5"], "--latency 5: a unit is missing"),
         ("testnode", &["--fault", "command=block"], "--fault command=block: no kind of fault"),
