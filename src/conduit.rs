@@ -8,11 +8,11 @@ use crate::broadcast::Broadcast;
 use crate::config::Config;
 use crate::driver::{Shared, deadline_after, random_seed};
 use crate::error::{
-    AddPeersError, BroadcastError, BroadcastFailure, ConfigError, RequestError, SendError, SendFailure, StartError,
-    SubscribeError, WaitForPeersError,
+    AddPeersError, AddressError, BroadcastError, BroadcastFailure, ConfigError, RequestError, SendError,
+    SendFailure, StartError, SubscribeError, WaitForPeersError,
 };
 use crate::message::{Message, Transaction};
-use crate::peer::{PeerId, PeerInfo, ToPeerAddress};
+use crate::peer::{BanInfo, PeerId, PeerInfo, ToPeerAddress};
 use crate::pending::{Outcome, Pending};
 use crate::queue::events::Events;
 use crate::queue::message::Messages;
@@ -87,13 +87,33 @@ impl Conduit {
         self.shared().add_peers(addresses)
     }
 
-    /// Names the peer that is asked first while it is connected; another is the best while it is not.
+    /// Keeps so many connections to one address from now on, or from the start; those there are count among them.
+    ///
+    /// Each is a peer of its own, with its own requests. An address that does not answer is dialled once at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_peers`](Self::add_peers).
+    pub fn add_connections(&self, address: impl ToPeerAddress, count: usize) -> Result<Vec<PeerId>, AddPeersError> {
+        self.shared().add_connections(address.to_peer_address()?, count)
+    }
+
+    /// Names the peer that is asked first while it is connected.
+    ///
+    /// When it is lost the best other takes over, with its outstanding requests, and gives way when it is back;
+    /// [`MainPeerChanged`](crate::Event::MainPeerChanged) tells.
     ///
     /// # Errors
     ///
     /// As [`add_peers`](Self::add_peers).
     pub fn set_main_peer(&self, address: impl ToPeerAddress) -> Result<PeerId, AddPeersError> {
         self.shared().set_main_peer(address.to_peer_address()?)
+    }
+
+    /// The peer that is asked first now: the one set, the one that stands in for it, or, if none was set, the best.
+    #[must_use]
+    pub fn main_peer(&self) -> Option<PeerId> {
+        self.shared().main_peer()
     }
 
     /// Starts the threads and dials the peers; a second call does nothing.
@@ -333,10 +353,29 @@ impl Conduit {
         self.shared().disconnect(peer)
     }
 
-    /// Ends the connection to a peer and does not dial it for as long; false if it is not known.
+    /// Ends the connections to a peer's host and does not dial it for as long, a year at most; false if the peer is not
+    /// known.
+    ///
+    /// Of a peer that was named, or is on this machine, only its own address and port is meant. Bans are kept in
+    /// [`data_dir`](Config#structfield.data_dir), if there is one.
     #[must_use = "an unknown peer is told by the result only"]
     pub fn ban(&self, peer: PeerId, how_long: Duration) -> bool {
         self.shared().ban(peer, how_long)
+    }
+
+    /// Lifts the ban of an address, or without a port that of a host and all its ports; false if there was none.
+    ///
+    /// # Errors
+    ///
+    /// The text is no address.
+    pub fn unban(&self, address: impl ToPeerAddress) -> Result<bool, AddressError> {
+        Ok(self.shared().unban(address.to_peer_address()?))
+    }
+
+    /// The bans in force.
+    #[must_use]
+    pub fn bans(&self) -> Vec<BanInfo> {
+        self.shared().bans()
     }
 
     /// Announces a transaction to the best `nodes` peers, serves it to whoever asks, and listens on the others.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::driver::{Dialler, Resolver, SystemResolver};
 use crate::error::ConfigError;
 use crate::message::Services;
-use crate::network::Network;
+use crate::network::{ForkMarker, Network};
 use crate::proto::Settings;
 
 /// The settings of a [`Conduit`](crate::Conduit), checked once by [`Conduit::new`](crate::Conduit::new).
@@ -37,8 +37,14 @@ pub struct Config {
     /// Whether peers shall announce transactions to us. The default is true; false saves their `inv` traffic.
     pub relay: bool,
 
-    /// How many found peers are kept connected; named peers are always kept. The default is 8.
+    /// How many peers are kept connected where they are found, those that were named among them; named peers are always
+    /// kept. The default is 8.
     pub target_peers: usize,
+    /// Whether peers are found, by DNS seeds and from what peers tell of others, though some were named. The default is
+    /// false: they are found only if none was named.
+    pub discover: bool,
+    /// Whether nobody else than named peers is ever dialled, even if none was named. The default is false.
+    pub only_named_peers: bool,
     /// The most peers held at once, named ones included. The default is 125.
     ///
     /// Each may take its shares of memory: see [`worst_case_bytes`](Self::worst_case_bytes).
@@ -50,6 +56,13 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long the handshake may take after the connect. The default is 20 s; nodes allow 60 s.
     pub handshake_timeout: Duration,
+    /// The block by which a peer on our chain is told from one on another chain with the same magic; `None` asks nobody.
+    /// The default is the network's: see [`Network::fork_marker`].
+    pub fork_marker: Option<ForkMarker>,
+    /// How long a peer may take to show that it is on our chain, before it counts as unverified. The default is 20 s.
+    pub verify_timeout: Duration,
+    /// Time until a peer that could not show it is asked again. The default is 60 s; sooner if it announces a block.
+    pub verify_interval: Duration,
     /// Time between two pings, from which latencies come. The default is 60 s.
     pub ping_interval: Duration,
     /// A peer that sends no byte for this long after a ping is dropped. The default is 30 s.
@@ -148,15 +161,20 @@ impl Config {
     #[must_use]
     pub fn new(network: Network) -> Self {
         Self {
+            fork_marker: network.fork_marker(),
             network,
             user_agent: concat!("/bsv-conduit:", env!("CARGO_PKG_VERSION"), "/").to_owned(),
             start_height: 0,
             relay: true,
             target_peers: 8,
+            discover: false,
+            only_named_peers: false,
             max_peers: 125,
             resolve_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(20),
+            verify_timeout: Duration::from_secs(20),
+            verify_interval: Duration::from_secs(60),
             ping_interval: Duration::from_secs(60),
             ping_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
@@ -192,7 +210,8 @@ impl Config {
 
     setters! {
         start_height: i32, relay: bool, target_peers: usize, max_peers: usize, resolve_timeout: Duration,
-        connect_timeout: Duration, handshake_timeout: Duration, ping_interval: Duration, ping_timeout: Duration,
+        connect_timeout: Duration, handshake_timeout: Duration, discover: bool, only_named_peers: bool, fork_marker: Option<ForkMarker>,
+        verify_timeout: Duration, verify_interval: Duration, ping_interval: Duration, ping_timeout: Duration,
         stall_timeout: Duration, pause_limit: Duration, redial_min: Duration, redial_max: Duration,
         request_timeout: Duration, getaddr_timeout: Duration, request_attempts: usize, requests_limit: usize,
         max_recv_payload_length: u32, stream_threshold: u64, inbound_share: usize, inbound_pool: usize,
@@ -271,6 +290,9 @@ impl Config {
         if self.user_agent.len() > MAX_USER_AGENT {
             return Err(ConfigError::UserAgentTooLong { length: self.user_agent.len(), limit: MAX_USER_AGENT });
         }
+        if self.discover && self.only_named_peers {
+            return Err(ConfigError::Contradiction { setting: "discover", other: "only_named_peers" });
+        }
         let at_least = |setting, value: u64, minimum: u64| {
             if value < minimum { Err(ConfigError::TooSmall { setting, value, minimum }) } else { Ok(()) }
         };
@@ -296,6 +318,8 @@ impl Config {
             ("resolve_timeout", self.resolve_timeout),
             ("connect_timeout", self.connect_timeout),
             ("handshake_timeout", self.handshake_timeout),
+            ("verify_timeout", self.verify_timeout),
+            ("verify_interval", self.verify_interval),
             ("ping_interval", self.ping_interval),
             ("ping_timeout", self.ping_timeout),
             ("stall_timeout", self.stall_timeout),
@@ -384,10 +408,14 @@ mod tests {
             ("start_height", c.start_height.to_string()),
             ("relay", c.relay.to_string()),
             ("target_peers", c.target_peers.to_string()),
+            ("discover", c.discover.to_string()),
+            ("only_named_peers", c.only_named_peers.to_string()),
             ("max_peers", c.max_peers.to_string()),
             ("resolve_timeout", time(c.resolve_timeout)),
             ("connect_timeout", time(c.connect_timeout)),
             ("handshake_timeout", time(c.handshake_timeout)),
+            ("verify_timeout", time(c.verify_timeout)),
+            ("verify_interval", time(c.verify_interval)),
             ("ping_interval", time(c.ping_interval)),
             ("ping_timeout", time(c.ping_timeout)),
             ("stall_timeout", time(c.stall_timeout)),

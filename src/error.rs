@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub use crate::block::{MerkleError, PartialTreeError};
 pub use crate::harm::Harm;
+use crate::message::Services;
 pub use crate::network::UnknownNetwork;
 use crate::peer::{PeerAddress, PeerId};
 pub use crate::proto::ProtocolError;
@@ -37,6 +38,13 @@ pub enum ConfigError {
         /// The least it can be.
         minimum: u64,
     },
+    /// Two settings that cannot both be.
+    Contradiction {
+        /// One.
+        setting: &'static str,
+        /// The other.
+        other: &'static str,
+    },
     /// A duration is zero or over a year.
     BadDuration {
         /// The setting.
@@ -56,6 +64,7 @@ impl fmt::Display for ConfigError {
             Self::TooSmall { setting, value, minimum } => {
                 write!(f, "{setting} is {value}, but must be at least {minimum}")
             }
+            Self::Contradiction { setting, other } => write!(f, "{setting} contradicts {other}"),
             Self::BadDuration { setting, value } => write!(f, "{setting} cannot be {value:?}"),
         }
     }
@@ -326,6 +335,8 @@ pub enum AttemptFailure {
     Disconnected,
     /// Its answer was wrong.
     WrongAnswer,
+    /// It had no room for so large a reply at the time.
+    TooBusy,
 }
 
 impl fmt::Display for AttemptFailure {
@@ -335,6 +346,7 @@ impl fmt::Display for AttemptFailure {
             Self::TimedOut => "did not answer in time",
             Self::Disconnected => "was lost",
             Self::WrongAnswer => "answered wrongly",
+            Self::TooBusy => "was too busy",
         })
     }
 }
@@ -541,6 +553,20 @@ pub enum DisconnectReason {
     },
     /// Our side's fault: nobody took this peer's messages for `pause_limit`.
     PausedTooLong,
+    /// The peer calls itself by the name of another chain's software.
+    OtherChain {
+        /// What it calls itself.
+        user_agent: String,
+    },
+    /// The peer, which was found and not named, does not offer what we need.
+    MissingServices {
+        /// What it offers.
+        services: Services,
+    },
+    /// The peer is on another chain: it has another block where ours has its fork marker.
+    WrongChain,
+    /// The peer's answer to the question for the fork marker is none: it follows nothing asked, or has no work.
+    BadForkAnswer,
     /// The caller asked for it.
     Requested,
     /// The caller banned the peer.
@@ -559,10 +585,26 @@ impl fmt::Display for DisconnectReason {
             Self::ClosedByPeer => f.write_str("closed by the peer"),
             Self::Io { kind } => write!(f, "connection broken: {kind}"),
             Self::PausedTooLong => f.write_str("we did not take its messages for too long"),
+            Self::OtherChain { user_agent } => write!(f, "{user_agent:?} is software of another chain"),
+            Self::MissingServices { services } => write!(f, "does not offer what is needed, only {services}"),
+            Self::WrongChain => f.write_str("is on another chain"),
+            Self::BadForkAnswer => f.write_str("answered nonsense when asked for the fork marker"),
             Self::Requested => f.write_str("disconnected by the caller"),
             Self::Banned => f.write_str("banned by the caller"),
             Self::Shutdown => f.write_str("the conduit is shut down"),
         }
+    }
+}
+
+impl DisconnectReason {
+    /// Whether the same would happen again at once.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Self::OtherChain { .. } | Self::MissingServices { .. } | Self::WrongChain)
+    }
+
+    /// Whether it was our doing, and says nothing about the peer.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self, Self::Requested | Self::Banned | Self::Shutdown | Self::PausedTooLong | Self::HookPanicked)
     }
 }
 
@@ -595,6 +637,7 @@ serialize_as_text!(
     ConfigError,
     DecodeError,
     DisconnectReason,
+    FileFault,
     FrameError,
     MerkleError,
     ParseHashError,

@@ -46,7 +46,7 @@ pub use driver::{Dialler, Resolver, Socks5, SystemResolver};
 pub use error::{DisconnectReason, Harm, RequestError, SendError};
 pub use message::{GetBlockTxn, GetBlocks, GetHdrsEn, GetHeaders, Message};
 pub use network::{CustomNetwork, ForkMarker, ForkPoint, Network};
-pub use peer::{PeerAddress, PeerId, PeerInfo, PeerState, ToPeerAddress};
+pub use peer::{BanInfo, PeerAddress, PeerId, PeerInfo, PeerState, ToPeerAddress};
 pub use pending::{Outcome, Pending};
 pub use proto::Link;
 pub use queue::events::{Event, Events};

@@ -226,14 +226,20 @@ pub struct PeerInfo {
     pub state: PeerState,
     /// Whether it was set as the main peer.
     pub is_main: bool,
+    /// Whether the caller named it; any other was found.
+    pub is_named: bool,
+    /// Time since its handshake, while connected.
+    pub connected_for: Option<Duration>,
     /// What it calls itself, once connected.
     pub user_agent: Option<String>,
     /// The services it offers, once connected.
     pub services: Option<Services>,
     /// The block height it announced in its `version`, once connected.
     pub start_height: Option<i32>,
-    /// Smoothed round-trip time, once measured.
+    /// Smoothed round-trip time of pings and small requests, once measured.
     pub latency: Option<Duration>,
+    /// Smoothed rate at which its large replies come, bytes a second, once measured.
+    pub throughput: Option<u64>,
     /// Requests it has not answered yet.
     pub outstanding_requests: usize,
     /// Dials and requests that failed in a row.
@@ -249,12 +255,30 @@ pub enum PeerState {
     Waiting,
     /// Its name is resolved, or it is dialled, or the handshake is under way.
     Connecting,
-    /// Connected, handshake done.
+    /// Connected, and asked whether it is on our chain.
+    Checking,
+    /// Connected, but it cannot tell yet whether it is on our chain: only told of transactions, and asked for what proves
+    /// itself if nobody else can be.
+    Unverified,
+    /// Connected, handshake done, on our chain.
     Ready,
     /// Connected, but we do not read it, because nobody takes its messages.
     Paused,
-    /// Banned by the caller.
+    /// Banned: not dialled until the ban ends.
     Banned,
+}
+
+/// A ban in force.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct BanInfo {
+    /// Whom it is for: a host with all its ports, or one address.
+    pub address: PeerAddress,
+    /// Time until its end.
+    pub left: Duration,
+    /// The host was found to be on another chain; else the caller banned it.
+    pub is_wrong_chain: bool,
 }
 
 /// The longest host name (RFC 1035).

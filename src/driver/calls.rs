@@ -16,7 +16,7 @@ use crate::error::{
 };
 use crate::harm::harm_of;
 use crate::message::{Message, Services, Transaction};
-use crate::peer::{ConnectionId, PeerAddress, PeerId, PeerInfo};
+use crate::peer::{BanInfo, ConnectionId, PeerAddress, PeerId, PeerInfo};
 use crate::pending::{Outcome, RequestSlot};
 use crate::queue::events::Events;
 use crate::queue::link::{LinkState, once_bit};
@@ -49,9 +49,32 @@ impl Shared {
                 return Err(AddPeersError::Shutdown);
             }
             let ids = core.engine.add_peers(now, vec![address])?;
-            ids.iter().for_each(|&id| core.engine.set_main_peer(id));
+            ids.iter().for_each(|&id| core.engine.set_main_peer(now, id));
             ids.first().copied().ok_or(AddPeersError::Shutdown)
         })
+    }
+
+    pub(crate) fn add_connections(
+        self: &Arc<Self>,
+        address: PeerAddress,
+        count: usize,
+    ) -> Result<Vec<PeerId>, AddPeersError> {
+        self.enter(|core, now| match core.phase {
+            Phase::Over { .. } => Err(AddPeersError::Shutdown),
+            _ => core.engine.add_connections(now, address, count),
+        })
+    }
+
+    pub(crate) fn main_peer(&self) -> Option<PeerId> {
+        self.core.lock().engine.main_peer(now())
+    }
+
+    pub(crate) fn unban(self: &Arc<Self>, address: PeerAddress) -> bool {
+        self.enter(|core, now| core.engine.unban(now, address))
+    }
+
+    pub(crate) fn bans(&self) -> Vec<BanInfo> {
+        self.core.lock().engine.bans(now())
     }
 
     pub(crate) fn disconnect(self: &Arc<Self>, peer: PeerId) -> bool {

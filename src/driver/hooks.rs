@@ -111,7 +111,7 @@ pub(super) fn resolve_seed(shared: &Arc<Shared>, host: String, port: u16) {
         },
         |shared, result| {
             if let Ok(addresses) = result {
-                shared.enter(|core, now| core.engine.handle_seeds(now, addresses));
+                shared.enter(|core, now| core.engine.handle_seeds(now, &addresses));
             }
         },
     );
@@ -138,6 +138,19 @@ pub(super) fn dial(
         },
         move |shared, result| shared.command(Command::Adopt { connection, peer, result }),
     );
+}
+
+/// Saves what is known of peers, on a thread of its own, as a disk may take its time.
+pub(super) fn save_peers(shared: &Arc<Shared>) {
+    let weak = Arc::downgrade(shared);
+    let spawned = std::thread::Builder::new().name("conduit-save".to_owned()).spawn(move || {
+        if let Some(shared) = weak.upgrade() {
+            shared.save_peers();
+        }
+    });
+    if let Err(error) = spawned {
+        log::warn!(target: "conduit::driver", "peers are not saved: {error}");
+    }
 }
 
 /// Runs a hook on a thread that owns nothing of ours, so that a shutdown need not wait for it.

@@ -8,8 +8,7 @@ mod calls;
 mod event_loop;
 mod hooks;
 mod message_thread;
-#[cfg_attr(not(test), expect(dead_code, reason = "the start does not read it yet"))]
-pub(crate) mod peers_file;
+mod peers_file;
 mod shared;
 mod socks5;
 

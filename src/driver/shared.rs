@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::calls::Recorder;
 use super::event_loop::{EventLoop, LoopWaker};
+use super::peers_file::{self, SetAside};
 use super::{hooks, message_thread, now};
 use crate::broadcast::BroadcastState;
 use crate::config::Config;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     alive: AtomicUsize,
     /// Resolver and dialler threads under way.
     hooks: AtomicUsize,
+    /// Held while what is known of peers is written.
+    saving: Mutex<()>,
 }
 
 /// What the engine's lock guards.
@@ -88,6 +91,18 @@ struct Ends {
     inbound: Vec<Receiver<Inbound>>,
 }
 
+impl Core {
+    /// Gives an event to whoever watches.
+    fn tell(&mut self, event: &Event) {
+        self.rings.retain(|ring| {
+            ring.upgrade().is_some_and(|ring| {
+                ring.push(event.clone());
+                true
+            })
+        });
+    }
+}
+
 impl Shared {
     pub(crate) fn new(config: Config, seed: u64) -> Arc<Self> {
         let (outbound, outbound_end) = Outbound::new(config.outbound_share, config.outbound_pool);
@@ -119,8 +134,34 @@ impl Shared {
             threads: Mutex::default(),
             alive: AtomicUsize::new(0),
             hooks: AtomicUsize::new(0),
+            saving: Mutex::new(()),
             config,
         })
+    }
+
+    /// Takes over what an earlier run knew of peers, and says what of it cannot be used.
+    fn load_peers(self: &Arc<Self>) {
+        let Some(dir) = &self.config.data_dir else { return };
+        let loaded = peers_file::load(dir, &self.config.network);
+        self.enter(|core, now| {
+            if let Some(snapshot) = loaded.snapshot {
+                core.engine.restore_peers(now, snapshot);
+            }
+            if let Some(SetAside { moved_to, what }) = loaded.set_aside {
+                core.tell(&Event::SetAside { moved_to, what });
+            }
+        });
+    }
+
+    /// Saves what is known of peers, if it has changed.
+    pub(super) fn save_peers(&self) {
+        let Some(dir) = &self.config.data_dir else { return };
+        // Held while writing, so that an older snapshot never replaces a newer one.
+        let _saving = self.saving.lock();
+        let Some(snapshot) = self.core.lock().engine.snapshot_peers() else { return };
+        if let Err(error) = peers_file::save(dir, &self.config.network, &snapshot) {
+            log::warn!(target: "conduit::driver", "{}: peers are not saved: {error}", dir.display());
+        }
     }
 
     /// Starts the threads, once.
@@ -136,6 +177,7 @@ impl Shared {
         let event_loop = EventLoop::new(self.clone(), &self.waker).map_err(StartError::Io)?;
         let Some(Ends { outbound, inbound }) = ends.take() else { return Ok(()) };
         drop(ends);
+        self.load_peers();
         let spawned = (|| {
             threads.push(self.spawn("conduit-io", move |_| event_loop.run(&outbound))?);
             for (index, end) in inbound.into_iter().enumerate() {
@@ -202,12 +244,7 @@ impl Shared {
             match action {
                 Action::Event(event) => {
                     log_event(&event);
-                    core.rings.retain(|ring| {
-                        ring.upgrade().is_some_and(|ring| {
-                            ring.push(event.clone());
-                            true
-                        })
-                    });
+                    core.tell(&event);
                 }
                 Action::Complete { request, outcome } => {
                     let recorders =
@@ -313,6 +350,7 @@ impl Shared {
             | Action::Deliver { .. }
             | Action::WatchOver { .. }
             | Action::Event(_) => {}
+            Action::SavePeers => hooks::save_peers(self),
         }
     }
 
@@ -414,6 +452,7 @@ impl Shared {
             // It caught its own panic, and told of it.
             drop(thread.join());
         }
+        self.save_peers();
         self.close_queues_if_idle();
     }
 
@@ -494,7 +533,27 @@ fn log_event(event: &Event) {
         }
         Event::Refused { peer, address, reason } => (peer, address, "not connected", reason),
         Event::Disconnected { peer, address, reason } => (peer, address, "disconnected", reason),
-        Event::Missed { .. } => return,
+        Event::Unverified { peer, address } => {
+            log::info!(target: "conduit::engine", "{peer}: cannot be verified yet, {address}");
+            return;
+        }
+        Event::Banned { ban } => {
+            log::info!(target: "conduit::engine", "{} is not dialled for {:?}", ban.address, ban.left);
+            return;
+        }
+        Event::MainPeerChanged { address: Some(address), .. } => {
+            log::info!(target: "conduit::engine", "{address} is the main peer now");
+            return;
+        }
+        Event::NoPeers => {
+            log::warn!(target: "conduit::engine", "no peers are left");
+            return;
+        }
+        Event::NetworkBack => {
+            log::info!(target: "conduit::engine", "there are peers again");
+            return;
+        }
+        Event::MainPeerChanged { address: None, .. } | Event::SetAside { .. } | Event::Missed { .. } => return,
     };
     let level = match reason {
         DisconnectReason::Protocol(_) => log::Level::Warn,

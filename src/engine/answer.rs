@@ -92,8 +92,8 @@ impl Engine {
     fn leave_peer(&mut self, now: Now, id: RequestId, peer: PeerId, failure: AttemptFailure) {
         self.note_failure(id, peer, failure);
         let Some(request) = self.requests.get_mut(&id) else { return };
-        let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
-        request.asked.retain(|&(asked, _)| asked != peer);
+        let was_current = request.asked.last().is_some_and(|last| last.peer == peer);
+        request.asked.retain(|asked| asked.peer != peer);
         if was_current || request.asked.is_empty() {
             self.ask(now, id);
         }
@@ -221,7 +221,12 @@ impl Engine {
         hash: &BlockHash,
         reply: BlockReply,
     ) -> Option<(BlockForm, Option<RequestId>)> {
-        self.session_mut(peer, connection)?.outstanding.take_block(hash, reply)
+        let session = self.session_mut(peer, connection)?;
+        let taken = session.outstanding.take_block(hash, reply);
+        if taken.is_some() {
+            session.refusals = 0;
+        }
+        taken
     }
 
     /// Ends a request with its answer, if it has not ended yet.
@@ -321,7 +326,7 @@ impl Engine {
         let mut txids = std::mem::take(&mut request.heard);
         let mut seen = HashSet::with_capacity(txids.len());
         txids.retain(|txid| seen.insert(*txid));
-        let peer = request.asked.last().map(|&(peer, _)| peer);
+        let peer = request.asked.last().map(|asked| asked.peer);
         self.complete(now, id, peer, Ok(Answer::Txids(txids)));
     }
 
@@ -338,11 +343,14 @@ impl Engine {
             return false;
         }
         session.addresses = addresses.to_vec();
+        // One alone is how a node makes itself known.
+        let is_discovered = addresses.len() > 1 && std::mem::take(&mut session.discovers);
         let requests = session.outstanding.take_addresses();
+        self.hear_addresses(now, peer, addresses);
         for &id in &requests {
             self.complete(now, id, Some(peer), Ok(Answer::Addresses(addresses.to_vec())));
         }
-        !requests.is_empty()
+        is_discovered || !requests.is_empty()
     }
 
     /// Takes the pong to a caller's ping; false if it is nobody's.

@@ -80,7 +80,7 @@ impl Engine {
         if let Some(broadcast) = self.broadcasts.get_mut(&txid) {
             broadcast.nodes = broadcast.nodes.max(nodes);
             let id = broadcast.id;
-            self.tell_best_peers(txid);
+            self.tell_best_peers(now, txid);
             return Ok(id);
         }
         let magic = self.config.network.magic();
@@ -95,15 +95,15 @@ impl Engine {
         let over_at = now.instant + self.config.broadcast_lifetime;
         Self::set_timer(&mut self.timers, &mut broadcast.timer, Timer::Broadcast(txid), Some(over_at));
         self.broadcasts.insert(txid, broadcast);
-        self.tell_best_peers(txid);
+        self.tell_best_peers(now, txid);
         Ok(id)
     }
 
     /// Announces to the best peers until enough were told.
-    fn tell_best_peers(&mut self, txid: Txid) {
+    fn tell_best_peers(&mut self, now: Now, txid: Txid) {
         let Some(broadcast) = self.broadcasts.get(&txid) else { return };
         let wanted = broadcast.nodes.saturating_sub(broadcast.told.len());
-        for peer in self.best_peers(wanted, |peer| !broadcast.told.contains(&peer)) {
+        for peer in self.best_peers(now, wanted, |peer| !broadcast.told.contains(&peer)) {
             if self.note_told(txid, peer) {
                 self.announce(peer, &[txid]);
             }
@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// A peer is lost: what it was not sent yet may be told to another, or to itself when it is back.
-    pub(super) fn lose_broadcast_peer(&mut self, peer: PeerId, unsent: &ToServe) {
+    pub(super) fn lose_broadcast_peer(&mut self, now: Now, peer: PeerId, unsent: &ToServe) {
         for txid in &unsent.queue {
             if let Some(broadcast) = self.broadcasts.get_mut(txid) {
                 broadcast.requested.remove(&peer);
@@ -129,7 +129,7 @@ impl Engine {
         if untold.is_empty() {
             return;
         }
-        let others = self.best_peers(usize::MAX, |_| true);
+        let others = self.best_peers(now, usize::MAX, |_| true);
         let mut told: HashMap<PeerId, Vec<Txid>> = HashMap::new();
         for txid in untold {
             if let Some(broadcast) = self.broadcasts.get_mut(&txid) {
@@ -271,7 +271,7 @@ impl Engine {
     pub(crate) fn listeners(&self, txid: &Txid) -> usize {
         let Some(broadcast) = self.broadcasts.get(txid) else { return 0 };
         let listens = |id: &PeerId| !broadcast.told.contains(id) && !broadcast.requested.contains(id);
-        self.peers.iter().filter(|(id, peer)| peer.is_read() && listens(id)).count()
+        self.peers.iter().filter(|(id, peer)| peer.takes_part() && listens(id)).count()
     }
 
     #[cfg(test)]

@@ -4,10 +4,8 @@
 //! `driver` holds it behind one lock.
 
 mod answer;
-#[cfg_attr(not(test), expect(dead_code, reason = "the pool does not ask it yet"))]
 pub(crate) mod book;
 mod broadcast;
-#[cfg_attr(not(test), expect(dead_code, reason = "the pool does not ask yet"))]
 mod fork;
 mod gathering;
 mod outstanding;
@@ -37,8 +35,9 @@ pub(crate) use random::Random;
 pub(crate) use request::RequestId;
 pub(crate) use watch::WatchId;
 
+use book::{AddressBook, Bans};
 use broadcast::Broadcast;
-use pool::Peer;
+use pool::{Checks, Dialling, Finding, MainPeer, Peer};
 use request::OpenRequest;
 use watch::Watches;
 
@@ -51,9 +50,14 @@ pub(crate) struct Engine {
     dials_names: bool,
     started: bool,
     peers: BTreeMap<PeerId, Peer>,
-    /// Always the number of `peers` that are connected.
+    /// Always the number of `peers` that are connected and known to be on our chain.
     ready: usize,
-    main_peer: Option<PeerId>,
+    dialling: Dialling,
+    finding: Finding,
+    checks: Checks,
+    bans: Bans,
+    main_peer: MainPeer,
+    save_timer: Option<Instant>,
     requests: HashMap<RequestId, OpenRequest>,
     /// Requests that wait for a peer that can be asked, oldest first.
     waiting: BTreeSet<RequestId>,
@@ -95,6 +99,8 @@ pub(crate) enum Action {
     Deliver { watch: WatchId, item: Queued<Watched> },
     /// A watch is over: every reader is gone.
     WatchOver { watch: WatchId },
+    /// Save what `snapshot_peers` gives.
+    SavePeers,
     /// Tell whoever watches the peers.
     Event(Event),
 }
@@ -125,11 +131,13 @@ enum Timer {
     Peer(PeerId),
     Broadcast(Txid),
     Watch(ConnectionId),
-    Seeds,
+    Finding,
+    Save,
 }
 
 impl Engine {
     pub(crate) fn new(config: Config, random: Random) -> Self {
+        let book = AddressBook::new(config.redial_min, config.redial_max);
         Self {
             watches: Watches::new(&config),
             dials_names: config.dialler.as_ref().is_some_and(|dialler| dialler.resolves_names()),
@@ -138,7 +146,12 @@ impl Engine {
             started: false,
             peers: BTreeMap::new(),
             ready: 0,
-            main_peer: None,
+            dialling: Dialling::default(),
+            finding: Finding::new(book),
+            checks: Checks::default(),
+            bans: Bans::default(),
+            main_peer: MainPeer::default(),
+            save_timer: None,
             requests: HashMap::new(),
             waiting: BTreeSet::new(),
             requests_cost: 0,
@@ -180,7 +193,11 @@ impl Engine {
                 Timer::Peer(peer) => self.peer_due(now, peer),
                 Timer::Broadcast(txid) => self.broadcast_due(txid),
                 Timer::Watch(connection) => self.watch_due(now, connection),
-                Timer::Seeds => self.look_for_peers(now),
+                Timer::Finding => {
+                    self.finding.timer = None;
+                    self.hold(now);
+                }
+                Timer::Save => self.save_due(),
             }
         }
     }
@@ -216,9 +233,9 @@ impl Engine {
         self.check_requests(&mut timers);
         self.check_broadcasts(&mut timers);
         self.check_watches(&mut timers);
-        let set: BTreeSet<_> = self.timers.iter().copied().filter(|&(_, timer)| timer != Timer::Seeds).collect();
-        assert_eq!(set, timers, "the timers are those their owners know of");
-        assert!(self.timers.len() <= set.len() + 1, "the seeds have one timer");
+        timers.extend(self.finding.timer.map(|at| (at, Timer::Finding)));
+        timers.extend(self.save_timer.map(|at| (at, Timer::Save)));
+        assert_eq!(self.timers, timers, "the timers are those their owners know of");
     }
 }
 

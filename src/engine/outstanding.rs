@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Now;
 use super::gathering::{Gathered, Gathering};
+use super::pool::Size;
 use super::request::RequestId;
 use crate::message::{BlockHeader, Inventory, InventoryKind, MerkleBlock, Message, Transaction};
 use crate::request::Question;
@@ -30,11 +31,44 @@ pub(crate) struct Outstanding {
     cue: Cue,
     addresses: BTreeSet<RequestId>,
     mempool: BTreeSet<RequestId>,
-    /// The requests that have not ended, and how many answers each is owed.
-    live: HashMap<RequestId, usize>,
+    /// The requests that have not ended, and what each is owed.
+    live: HashMap<RequestId, Owed>,
+    /// Always those of `live` that a node answers at once, by the time they were asked.
+    prompt: BTreeSet<(Instant, RequestId)>,
+    /// Always how many of `live` ask for bulk.
+    bulk: usize,
     /// Always how many transactions, blocks and pings are owed to requests that have ended.
     ended: usize,
     next_order: u64,
+}
+
+/// What a request that has not ended is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owed {
+    answers: usize,
+    since: Instant,
+    pace: Pace,
+}
+
+/// When an answer can be expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// At once.
+    Prompt,
+    /// Once many bytes have come.
+    Bulk,
+    /// On a timer of the node's (section 2.14 of the wire specification).
+    Timed,
+}
+
+impl Pace {
+    fn of(question: &Question) -> Self {
+        match (question, Size::of(question)) {
+            (Question::Addresses, _) => Self::Timed,
+            (_, Size::Small) => Self::Prompt,
+            (_, Size::Bulk) => Self::Bulk,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +172,17 @@ impl Outstanding {
         self.live.len()
     }
 
+    /// Requests for bulk that wait for this peer.
+    pub(super) fn bulk(&self) -> usize {
+        self.bulk
+    }
+
+    /// For how long the oldest request has waited that is answered at once, unless bulk is before it.
+    pub(super) fn waiting_for(&self, now: Now) -> Duration {
+        let oldest = self.prompt.first().filter(|_| self.bulk == 0);
+        oldest.map_or(Duration::ZERO, |&(since, _)| now.instant.saturating_duration_since(since))
+    }
+
     /// All requests that wait for this peer, oldest first.
     pub(super) fn requests(&self) -> Vec<RequestId> {
         let mut requests: Vec<_> = self.live.keys().copied().collect();
@@ -208,6 +253,7 @@ impl Outstanding {
 
     /// Notes that a request was asked; `nonce` is that of a ping.
     pub(super) fn ask(&mut self, question: &Question, request: RequestId, nonce: u64, now: Now) {
+        self.begin(request, Pace::of(question), now);
         if let Some((walk, locator, stop)) = Walk::of(question) {
             self.note_asked(request);
             let in_flight = InFlight { request, locator: locator.to_vec(), stop, since: now.instant };
@@ -244,6 +290,26 @@ impl Outstanding {
         }
     }
 
+    fn begin(&mut self, request: RequestId, pace: Pace, now: Now) {
+        self.live.insert(request, Owed { answers: 0, since: now.instant, pace });
+        match pace {
+            Pace::Prompt => drop(self.prompt.insert((now.instant, request))),
+            Pace::Bulk => self.bulk += 1,
+            Pace::Timed => {}
+        }
+    }
+
+    /// A request is owed nothing any more.
+    fn take_live(&mut self, request: RequestId) -> Option<Owed> {
+        let owed = self.live.remove(&request)?;
+        match owed.pace {
+            Pace::Prompt => drop(self.prompt.remove(&(owed.since, request))),
+            Pace::Bulk => self.bulk -= 1,
+            Pace::Timed => {}
+        }
+        Some(owed)
+    }
+
     pub(super) fn ask_transaction(&mut self, txid: Txid, request: RequestId) {
         let asked = self.note_asked(request);
         self.transactions.entry(txid).or_default().push_back(asked);
@@ -255,7 +321,9 @@ impl Outstanding {
     }
 
     fn note_asked(&mut self, request: RequestId) -> Asked {
-        *self.live.entry(request).or_default() += 1;
+        if let Some(owed) = self.live.get_mut(&request) {
+            owed.answers += 1;
+        }
         self.next_order += 1;
         Asked { request, order: self.next_order }
     }
@@ -308,6 +376,18 @@ impl Outstanding {
             self.blocks.remove(hash);
         }
         entry
+    }
+
+    /// Takes the entry of the block, or part of one, that was asked for first.
+    pub(super) fn take_first_block(&mut self) -> Option<Option<RequestId>> {
+        let first = |entries: &VecDeque<(BlockForm, Asked)>| entries.front().map(|(_, asked)| asked.order);
+        let (&hash, _) = self.blocks.iter().min_by_key(|(_, entries)| first(entries))?;
+        let entries = self.blocks.get_mut(&hash)?;
+        let (_, asked) = entries.pop_front()?;
+        if entries.is_empty() {
+            self.blocks.remove(&hash);
+        }
+        Some(self.note_answered(asked.request))
     }
 
     /// Takes a filtered block that was asked for; gives it back if it was not. Its matching transactions follow.
@@ -378,7 +458,7 @@ impl Outstanding {
             return None;
         }
         let in_flight = self.walks.remove(&walk)?;
-        Some(self.live.remove(&in_flight.request).map(|_| in_flight.request))
+        Some(self.take_live(in_flight.request).map(|_| in_flight.request))
     }
 
     /// Takes the walk in flight whose answer is too large to be read.
@@ -394,8 +474,8 @@ impl Outstanding {
 
     pub(super) fn take_addresses(&mut self) -> BTreeSet<RequestId> {
         let requests = std::mem::take(&mut self.addresses);
-        for request in &requests {
-            self.live.remove(request);
+        for &request in &requests {
+            self.take_live(request);
         }
         requests
     }
@@ -405,16 +485,16 @@ impl Outstanding {
             self.ended -= 1;
             return None;
         };
-        *owed -= 1;
-        if *owed == 0 {
-            self.live.remove(&request);
+        owed.answers -= 1;
+        if owed.answers == 0 {
+            self.take_live(request);
         }
         Some(request)
     }
 
     /// Notes that a request has ended; its late answers will be taken without being told to anybody.
     pub(super) fn end(&mut self, request: RequestId) {
-        let Some(owed) = self.live.remove(&request) else { return };
+        let Some(owed) = self.take_live(request) else { return };
         let walks = self.walks.values().any(|in_flight| in_flight.request == request);
         if walks || self.addresses.remove(&request) || self.mempool.remove(&request) {
             return;
@@ -422,7 +502,7 @@ impl Outstanding {
         for gathering in self.gatherings.iter_mut().filter(|gathering| gathering.request == request) {
             gathering.forget_found();
         }
-        self.ended += owed;
+        self.ended += owed.answers;
         if self.ended > MAX_ENDED {
             // A peer that never answers must not make us remember for ever what it was asked.
             let live = &self.live;
@@ -472,7 +552,11 @@ impl Outstanding {
         for id in walks.filter(|id| self.live.contains_key(id)).chain(sets) {
             *owed.entry(id).or_default() += 1;
         }
-        assert_eq!(self.live, owed);
+        let answers: HashMap<_, _> = self.live.iter().map(|(&id, owed)| (id, owed.answers)).collect();
+        assert_eq!(answers, owed);
+        let prompt = self.live.iter().filter(|(_, owed)| owed.pace == Pace::Prompt);
+        assert_eq!(self.prompt, prompt.map(|(&id, owed)| (owed.since, id)).collect());
+        assert_eq!(self.bulk, self.live.values().filter(|owed| owed.pace == Pace::Bulk).count());
         assert_eq!(self.ended, ended);
         assert!(ended <= MAX_ENDED);
     }

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::outstanding::Walk;
-use super::pool::Session;
+use super::pool::{Session, Size, Standing};
 use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
 use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
 use crate::message::{Inventory, InventoryKind, Message, Transaction};
@@ -29,6 +29,8 @@ pub(super) struct OpenRequest {
     pub(super) question: Question,
     /// The only peer that may be asked.
     only: Option<PeerId>,
+    /// It asks a peer whether it is on our chain.
+    pub(super) is_check: bool,
     attempts_left: usize,
     timeout: Duration,
     /// When its time began to run.
@@ -39,7 +41,7 @@ pub(super) struct OpenRequest {
     attempt_deadline: Option<Instant>,
     timer: Option<Instant>,
     /// Whoever was asked and may still answer; the last one is the current one.
-    pub(super) asked: Vec<(PeerId, ConnectionId)>,
+    pub(super) asked: Vec<Asked>,
     /// Whoever was asked, so as not to ask twice.
     tried: HashSet<ConnectionId>,
     failures: Vec<Attempt>,
@@ -51,16 +53,49 @@ pub(super) struct OpenRequest {
     cost: usize,
 }
 
+/// A peer that was asked on a connection that lasts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) peer: PeerId,
+    connection: ConnectionId,
+    since: Instant,
+}
+
 impl OpenRequest {
     /// Whether a peer may be asked: it was not on this connection, and has not answered on an earlier one.
     fn may_ask(&self, peer: PeerId, session: &Session) -> bool {
+        let is_named = self.only == Some(peer);
+        let walks = Walk::of(&self.question).is_some();
+        let has_standing = match session.standing {
+            Standing::Verified => true,
+            // It may be on another chain: what it says of the chain counts only for whoever wants to hear that peer.
+            Standing::Unverified => is_named || !walks,
+            Standing::Checking => self.is_check,
+        };
         let has_answered = |attempt: &Attempt| {
             attempt.peer == peer
                 && matches!(attempt.failure, AttemptFailure::NotFound | AttemptFailure::WrongAnswer)
         };
-        self.only.is_none_or(|only| only == peer)
+        has_standing
+            && self.only.is_none_or(|only| only == peer)
             && !self.tried.contains(&session.connection)
             && !self.failures.iter().any(has_answered)
+    }
+
+    /// Whether a peer that may be asked can be asked now.
+    fn is_free(&self, session: &Session, now: Now) -> bool {
+        let is_busy = asks_block(&self.question) && session.is_busy(now);
+        let walk = Walk::of(&self.question).map(|(walk, ..)| walk);
+        !is_busy && walk.is_none_or(|walk| session.outstanding.may_walk(walk, now))
+    }
+
+    /// When a peer that may be asked is free, if that is known.
+    fn free_at(&self, session: &Session) -> Option<Instant> {
+        match Walk::of(&self.question) {
+            Some((walk, ..)) => session.outstanding.gives_up_walk_at(walk),
+            None if asks_block(&self.question) => session.busy_until,
+            None => None,
+        }
     }
 
     /// Whether a peer has let its share of the time pass.
@@ -110,6 +145,7 @@ impl Engine {
             OpenRequest {
                 question,
                 only: options.peer,
+                is_check: false,
                 attempts_left: options.attempts.unwrap_or(attempts).max(1),
                 timeout: options.timeout.unwrap_or(configured),
                 since: now.instant,
@@ -142,7 +178,7 @@ impl Engine {
 
     /// Requests of callers that have not ended, oldest first.
     pub(crate) fn open_requests(&self) -> Vec<RequestId> {
-        let mut open: Vec<_> = self.requests.keys().copied().filter(|&id| !self.watches.owns(id)).collect();
+        let mut open: Vec<_> = self.requests.keys().copied().filter(|&id| !self.is_ours(id)).collect();
         open.sort_unstable();
         open
     }
@@ -173,22 +209,21 @@ impl Engine {
     /// Asks the next best peer, or waits for one, or ends the request.
     pub(super) fn ask(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get(&id) else { return };
-        let walk = Walk::of(&request.question).map(|(walk, ..)| walk);
+        let size = Size::of(&request.question);
         let mut candidates = 0_u32;
         let next = if request.attempts_left == 0 {
             None
         } else {
             let untried = |peer: PeerId, session: &Session| request.may_ask(peer, session);
             let with_addresses = match request.question {
-                Question::Addresses => self.best_peer(|peer, s| untried(peer, s) && !s.addresses.is_empty()),
+                Question::Addresses => {
+                    self.best_peer(now, size, |peer, s| untried(peer, s) && !s.addresses.is_empty())
+                }
                 _ => None,
             };
             candidates = self.candidates(untried);
-            with_addresses.or_else(|| {
-                self.best_peer(|peer, session| {
-                    untried(peer, session) && walk.is_none_or(|walk| session.outstanding.may_walk(walk, now))
-                })
-            })
+            with_addresses
+                .or_else(|| self.best_peer(now, size, |peer, s| untried(peer, s) && request.is_free(s, now)))
         };
         match next {
             Some(peer) => self.ask_peer(now, id, peer, candidates),
@@ -204,6 +239,8 @@ impl Engine {
 
     fn ask_peer(&mut self, now: Now, id: RequestId, peer: PeerId, candidates: u32) {
         let nonce = self.random.next();
+        self.note_asked(peer);
+        let patience = self.patience(peer);
         let (Some(request), Some(session)) =
             (self.requests.get_mut(&id), self.peers.get_mut(&peer).and_then(|peer| peer.session_mut()))
         else {
@@ -212,11 +249,13 @@ impl Engine {
         self.waiting.remove(&id);
         let connection = session.connection;
         request.tried.insert(connection);
-        request.asked.push((peer, connection));
+        request.asked.push(Asked { peer, connection, since: now.instant });
         let others = candidates.saturating_sub(1).min(request.attempts_left.saturating_sub(1) as u32);
         request.attempts_left -= 1;
         let deadline = request.deadline.unwrap_or(now.instant);
         let share = deadline.saturating_duration_since(now.instant) / (others + 1);
+        // Whoever answers such questions at once and does not now has become slow.
+        let share = if is_prompt(&request.question) { share.min(patience) } else { share };
         request.attempt_deadline = (others > 0).then(|| now.instant + share);
         let outstanding = &mut session.outstanding;
         outstanding.ask(&request.question, id, nonce, now);
@@ -268,7 +307,7 @@ impl Engine {
             let asked = request.asked.clone();
             if busy {
                 self.wait(id);
-            } else if asked.into_iter().all(|(peer, _)| self.is_paused(peer)) {
+            } else if asked.into_iter().all(|asked| self.is_paused(asked.peer)) {
                 self.complete(now, id, None, Err(RequestError::MessageQueueFull));
             } else {
                 // The last ones asked may still answer.
@@ -299,7 +338,7 @@ impl Engine {
 
     /// Lets a request wait for a peer to connect or to be free.
     fn wait(&mut self, id: RequestId) {
-        let at = self.requests.get(&id).and_then(|request| self.walk_free_at(request));
+        let at = self.requests.get(&id).and_then(|request| self.free_at(request));
         self.waiting.insert(id);
         if let Some(request) = self.requests.get_mut(&id) {
             request.attempt_deadline = at;
@@ -307,13 +346,12 @@ impl Engine {
         self.set_request_timer(id);
     }
 
-    /// When the first peer is given up that keeps a request that walks along the chain waiting.
-    fn walk_free_at(&self, request: &OpenRequest) -> Option<Instant> {
-        let (walk, ..) = Walk::of(&request.question)?;
+    /// When the first peer that keeps a request waiting is given up, or free.
+    fn free_at(&self, request: &OpenRequest) -> Option<Instant> {
         let sessions = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.session()?)));
         sessions
             .filter(|&(id, session)| !session.paused && request.may_ask(id, session))
-            .filter_map(|(_, session)| session.outstanding.gives_up_walk_at(walk))
+            .filter_map(|(_, session)| request.free_at(session))
             .min()
     }
 
@@ -358,7 +396,7 @@ impl Engine {
                 return;
             }
             let asked = request.asked.clone();
-            for (peer, _) in asked {
+            for Asked { peer, .. } in asked {
                 self.note_failure(id, peer, AttemptFailure::TimedOut);
             }
             let attempts = self.requests.get(&id).map(|request| request.failures.clone()).unwrap_or_default();
@@ -366,7 +404,7 @@ impl Engine {
             return;
         }
         if request.attempt_deadline.is_some_and(|deadline| now.instant >= deadline) {
-            if let Some(&(peer, _)) = request.asked.last() {
+            if let Some(&Asked { peer, .. }) = request.asked.last() {
                 // Its late answer still counts.
                 self.note_failure(id, peer, AttemptFailure::TimedOut);
             }
@@ -391,7 +429,7 @@ impl Engine {
             AttemptFailure::TimedOut => !self.is_paused(peer),
             _ => false,
         };
-        if is_its_fault {
+        if is_its_fault && !self.is_check(id) {
             self.note_answer(peer, false);
         }
     }
@@ -410,8 +448,8 @@ impl Engine {
             let had_failed = request.has_timed_out(peer);
             self.note_failure(id, peer, failure);
             let Some(request) = self.requests.get_mut(&id) else { continue };
-            let was_current = request.asked.last().is_some_and(|&(last, _)| last == peer);
-            request.asked.retain(|&(asked, _)| asked != peer);
+            let was_current = request.asked.last().is_some_and(|last| last.peer == peer);
+            request.asked.retain(|asked| asked.peer != peer);
             if was_current {
                 let closed_by_it = matches!(reason, DisconnectReason::ClosedByPeer | DisconnectReason::Io { .. });
                 match request.question {
@@ -432,7 +470,7 @@ impl Engine {
     pub(super) fn leave_paused(&mut self, now: Now, owed: Vec<RequestId>) {
         for id in owed {
             let current = self.requests.get(&id).and_then(|request| request.asked.last());
-            if current.is_some_and(|&(peer, _)| self.is_paused(peer)) {
+            if current.is_some_and(|current| self.is_paused(current.peer)) {
                 self.ask(now, id);
             }
         }
@@ -477,7 +515,7 @@ impl Engine {
         offered.sort_unstable();
         for id in offered {
             let Some(request) = self.requests.get_mut(&id) else { continue };
-            if request.asked.last().is_some_and(|&(current, _)| request.has_timed_out(current)) {
+            if request.asked.last().is_some_and(|current| request.has_timed_out(current.peer)) {
                 self.ask(now, id);
             } else if let Some(deadline) = request.deadline {
                 let left = deadline.saturating_duration_since(now.instant);
@@ -531,7 +569,9 @@ impl Engine {
         Self::set_timer(&mut self.timers, &mut request.timer, Timer::Request(id), None);
         let walk = Walk::of(&request.question).map(|(walk, ..)| walk);
         let mut leaves_walk = false;
-        for &(asked, connection) in &request.asked {
+        let answered = peer.and_then(|peer| request.asked.iter().find(|asked| asked.peer == peer));
+        let answered = answered.map(|asked| asked.since);
+        for &Asked { peer: asked, connection, .. } in &request.asked {
             if let Some(session) = self.session_mut(asked, connection) {
                 session.outstanding.end(id);
                 leaves_walk |= walk.is_some_and(|walk| session.outstanding.gives_up_walk_at(walk).is_some());
@@ -539,9 +579,12 @@ impl Engine {
         }
         if let Some(peer) = peer {
             self.note_answer(peer, true);
+            if let (Some(since), Ok(answer)) = (answered, &result) {
+                self.measure(now, peer, since, answer);
+            }
         }
         let mut result = Some(result);
-        if !self.watches.owns(id)
+        if !self.is_ours(id)
             && let Some(result) = result.take()
         {
             self.actions.push_back(Action::Complete {
@@ -559,8 +602,50 @@ impl Engine {
             self.ask_waiting(now);
         }
         if let Some(result) = result {
+            self.take_own_answer(now, id, peer, result);
+        }
+    }
+
+    /// Whether a request is the engine's own: of a watch, or of the check of a peer.
+    fn is_ours(&self, id: RequestId) -> bool {
+        self.watches.owns(id) || self.is_check(id)
+    }
+
+    fn take_own_answer(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        peer: Option<PeerId>,
+        result: Result<Answer, RequestError>,
+    ) {
+        if self.is_check(id) {
+            self.take_check(now, id, result);
+        } else {
             self.watch_answer(now, id, peer, result);
         }
+    }
+
+    /// A peer has no room for what it is to send: what it refused is asked of another, or later of itself. It refuses
+    /// in the order asked, and without a name.
+    pub(super) fn too_busy(&mut self, now: Now, peer: PeerId, connection: ConnectionId) -> bool {
+        let Some(session) = self.session_mut(peer, connection) else { return false };
+        let Some(refused) = session.outstanding.take_first_block() else { return false };
+        let wait = BUSY_MIN.saturating_mul(1 << session.refusals.min(10)).min(BUSY_MAX);
+        session.refusals = session.refusals.saturating_add(1);
+        session.busy_until = Some(now.instant + wait);
+        let Some(id) = refused else { return true };
+        self.note_failure(id, peer, AttemptFailure::TooBusy);
+        if let Some(request) = self.requests.get_mut(&id) {
+            // Its time will come again, so it has not failed.
+            request.tried.remove(&connection);
+            request.attempts_left += 1;
+            let was_current = request.asked.last().is_some_and(|last| last.peer == peer);
+            request.asked.retain(|asked| asked.peer != peer);
+            if was_current || request.asked.is_empty() {
+                self.ask(now, id);
+            }
+        }
+        true
     }
 
     #[cfg(test)]
@@ -575,7 +660,8 @@ impl Engine {
                 && self.peers.iter().any(|(&id, peer)| {
                     let walk = Walk::of(&request.question).map(|(walk, ..)| walk);
                     let may_ask = |session: &Session| {
-                        let is_busy = walk.is_some_and(|walk| session.outstanding.is_walking(walk));
+                        let is_busy = walk.is_some_and(|walk| session.outstanding.is_walking(walk))
+                            || (asks_block(&request.question) && session.busy_until.is_some());
                         !is_busy && request.may_ask(id, session)
                     };
                     peer.is_read() && peer.session().is_some_and(may_ask)
@@ -586,7 +672,7 @@ impl Engine {
             let due = [request.deadline, request.attempt_deadline].into_iter().flatten().min();
             assert_eq!(request.timer, due, "{id:?}");
             timers.extend(due.map(|at| (at, Timer::Request(id))));
-            for &(peer, connection) in &request.asked {
+            for &Asked { peer, connection, .. } in &request.asked {
                 let session = self.peers[&peer].session().expect("whoever was asked is connected");
                 assert_eq!(session.connection, connection);
                 assert!(session.outstanding.owes(id), "{peer} owes {id:?} an answer");
@@ -599,7 +685,10 @@ impl Engine {
         for (&peer, session) in self.peers.iter().filter_map(|(id, peer)| Some((id, peer.session()?))) {
             session.outstanding.check();
             for id in &session.outstanding.requests() {
-                let asked = self.requests.get(id).is_some_and(|r| r.asked.contains(&(peer, session.connection)));
+                let asked = self
+                    .requests
+                    .get(id)
+                    .is_some_and(|r| r.asked.iter().any(|a| (a.peer, a.connection) == (peer, session.connection)));
                 assert!(asked, "{id:?} waits for {peer}");
             }
         }
@@ -631,6 +720,25 @@ fn question_len(question: &Question) -> usize {
     }
 }
 
+/// Whether a node refuses it when it has no room for what it is to send.
+fn asks_block(question: &Question) -> bool {
+    matches!(
+        question,
+        Question::Block(_)
+            | Question::FilteredBlock(_)
+            | Question::CompactBlock(_)
+            | Question::BlockTransactions(_)
+    )
+}
+
+/// Whether a node answers it at once, as it has nothing to gather.
+fn is_prompt(question: &Question) -> bool {
+    matches!(question, Question::Transaction(_) | Question::Transactions(_) | Question::Headers(_) | Question::Ping)
+}
+
+/// How long a peer that has no room is left alone, at least and at most.
+const BUSY_MIN: Duration = Duration::from_secs(5);
+const BUSY_MAX: Duration = Duration::from_secs(60);
 /// What a request is charged besides its message, bytes.
 const REQUEST_COST: usize = 512;
 /// What each part of a reply is charged besides its bytes.

@@ -4,7 +4,7 @@
 
 use super::{Action, Engine, Now};
 use crate::error::DisconnectReason;
-use crate::message::{Inventory, Message};
+use crate::message::{Inventory, InventoryKind, Message, RejectCode};
 use crate::peer::{ConnectionId, PeerId};
 use crate::proto::ProtocolError;
 use crate::wire::Command;
@@ -18,6 +18,13 @@ impl Engine {
         connection: ConnectionId,
         message: Message,
     ) -> Option<Message> {
+        if self.is_checking(peer) {
+            // It may be on another chain, so whatever else it says does not count.
+            if let Message::Headers(headers) = message {
+                self.answer_headers(now, peer, connection, headers);
+            }
+            return None;
+        }
         match message {
             Message::Tx(tx) if !self.is_watching_transactions() => {
                 self.answer_transaction(now, peer, connection, tx).map(Message::Tx)
@@ -35,6 +42,7 @@ impl Engine {
             }
             Message::Headers(headers) => {
                 let unclaimed = self.answer_headers(now, peer, connection, headers)?;
+                self.check_again(now, peer);
                 // As with `inv`, an announcement is news for everybody.
                 self.watch_headers(now, peer, connection, &unclaimed);
                 Some(Message::Headers(unclaimed))
@@ -83,6 +91,9 @@ impl Engine {
             Message::Inv(items) => {
                 // An announcement is news for everybody, also where a broadcast learns from it.
                 self.hear_inventory(peer, &items);
+                if items.iter().any(|item| item.kind == InventoryKind::Block) {
+                    self.check_again(now, peer);
+                }
                 self.watch_inventory(now, peer, connection, &items);
                 self.answer_inventory(now, peer, connection, &items);
                 Some(Message::Inv(items))
@@ -90,6 +101,9 @@ impl Engine {
             Message::GetData(items) => {
                 let unclaimed = self.serve(peer, connection, items);
                 (!unclaimed.is_empty()).then_some(Message::GetData(unclaimed))
+            }
+            Message::Reject(reject) if reject.code == RejectCode::TooBusy && reject.hash.is_none() => {
+                (!self.too_busy(now, peer, connection)).then_some(Message::Reject(reject))
             }
             Message::Reject(reject) => (!self.hear_reject(peer, &reject)).then_some(Message::Reject(reject)),
             other => Some(other),

@@ -285,7 +285,7 @@ impl BlockTxn {
     }
 
     /// Bytes of the payload.
-    pub(super) fn len_hint(&self) -> usize {
+    pub(crate) fn len_hint(&self) -> usize {
         32 + compact_size_len(self.count as u64) + self.raw.len()
     }
 }

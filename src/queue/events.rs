@@ -1,13 +1,14 @@
 //! Events for whoever watches the peers: bounded, the oldest dropped and counted.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::error::{DisconnectReason, RecvError, TryRecvError};
-use crate::peer::{PeerAddress, PeerId};
+use crate::error::{DisconnectReason, FileFault, RecvError, TryRecvError};
+use crate::peer::{BanInfo, PeerAddress, PeerId};
 
 /// What happened to a peer.
 #[non_exhaustive]
@@ -15,7 +16,7 @@ use crate::peer::{PeerAddress, PeerId};
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(tag = "event", rename_all = "snake_case"))]
 pub enum Event {
-    /// The handshake with a peer is done; it is used from now on.
+    /// The handshake with a peer is done and it is on our chain, as far as that is checked: it is used from now on.
     Connected {
         /// The peer.
         peer: PeerId,
@@ -23,7 +24,7 @@ pub enum Event {
         address: PeerAddress,
         /// What it calls itself.
         user_agent: String,
-        /// Time from the dial to the end of the handshake.
+        /// Time from the dial until now.
         took: Duration,
     },
     /// A peer could not be connected; it is tried again later unless it was removed.
@@ -35,6 +36,14 @@ pub enum Event {
         /// Why.
         reason: DisconnectReason,
     },
+    /// The handshake with a peer is done, but it cannot tell yet whether it is on our chain, as a node in initial block
+    /// download cannot. It is told of transactions, and asked again later.
+    Unverified {
+        /// The peer.
+        peer: PeerId,
+        /// Its address.
+        address: PeerAddress,
+    },
     /// A peer that was connected is lost.
     Disconnected {
         /// The peer.
@@ -43,6 +52,30 @@ pub enum Event {
         address: PeerAddress,
         /// Why.
         reason: DisconnectReason,
+    },
+    /// An address, or a host, is not dialled for a while.
+    Banned {
+        /// Whom it is for, how long and why.
+        ban: BanInfo,
+    },
+    /// Another peer is asked first now, in place of the main peer or because that is back; only where a main peer was
+    /// set.
+    MainPeerChanged {
+        /// The peer; `None` if there is nobody.
+        peer: Option<PeerId>,
+        /// Its address.
+        address: Option<PeerAddress>,
+    },
+    /// The last peer was lost.
+    NoPeers,
+    /// There is a peer again.
+    NetworkBack,
+    /// What was saved of peers could not be used, and lies under another name now.
+    SetAside {
+        /// Where it lies.
+        moved_to: PathBuf,
+        /// What is wrong with it.
+        what: FileFault,
     },
     /// The reader was too slow: this many older events are gone.
     Missed {

@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-#[expect(unused_imports, reason = "the pool does not ask it yet")]
 pub(crate) use bans::{Ban, BanKey, BanReason, Bans};
 pub(crate) use entry::{HeardAddress, SavedAddress, Source};
 pub(crate) use file::Snapshot;

@@ -31,6 +31,8 @@ use crate::wire::{BlockHash, MerkleRoot, Txid};
 struct World {
     engine: Engine,
     now: Now,
+    /// When the clock began.
+    started: Instant,
     connects: Vec<(PeerId, ConnectionId, SocketAddr)>,
     resolves: Vec<(PeerId, ConnectionId, String)>,
     seeds: Vec<String>,
@@ -45,6 +47,7 @@ struct World {
     events: Vec<Event>,
     watched: Vec<(WatchId, Queued<Watched>)>,
     ended_watches: Vec<WatchId>,
+    saves: usize,
     /// Every action in words, if wanted.
     log: Option<Vec<String>>,
 }
@@ -55,7 +58,8 @@ impl World {
         let instant = Instant::now();
         Self {
             engine: Engine::new(config, Random::new(1)),
-            now: Now { instant, unix: 1_700_000_000 },
+            now: Now { instant, unix: START_UNIX },
+            started: instant,
             connects: Vec::new(),
             resolves: Vec::new(),
             seeds: Vec::new(),
@@ -69,6 +73,7 @@ impl World {
             events: Vec::new(),
             watched: Vec::new(),
             ended_watches: Vec::new(),
+            saves: 0,
             log: None,
         }
     }
@@ -125,6 +130,7 @@ impl World {
                 Action::BroadcastOver { broadcast } => self.over.push(broadcast),
                 Action::Deliver { watch, item } => self.watched.push((watch, item)),
                 Action::WatchOver { watch } => self.ended_watches.push(watch),
+                Action::SavePeers => self.saves += 1,
                 Action::Event(event) => self.events.push(event),
             }
         }
@@ -152,14 +158,21 @@ impl World {
         {
             self.jump();
         }
-        self.now.instant = end;
+        self.advance(end.saturating_duration_since(self.now.instant));
+    }
+
+    /// Both clocks go on.
+    fn advance(&mut self, time: Duration) {
+        self.now.instant += time;
+        let unix = START_UNIX + self.now.instant.duration_since(self.started).as_secs() as i64;
+        self.now.unix = unix;
     }
 
     /// Jumps to the next deadline and gives the time that passed.
     fn jump(&mut self) -> Duration {
         let due = self.engine.poll_timeout().expect("something is due");
         let passed = due.saturating_duration_since(self.now.instant);
-        self.now.instant += passed;
+        self.advance(passed);
         self.run(Engine::handle_timeout);
         passed
     }
@@ -184,6 +197,12 @@ impl World {
         let version = Version::new(Services::NETWORK, 1, "/scripted:1.0/", 100, 1_700_000_000);
         self.run(|engine, now| engine.handle_up(now, peer, connection, Box::new(version)));
         connection
+    }
+
+    /// A peer answers the question for the fork marker as one on our chain does.
+    fn show_marker(&mut self, peer: PeerId) {
+        let shown = Message::Headers(vec![marker_header()]);
+        assert_eq!(self.say(peer, shown), None);
     }
 
     /// Waits for a lost peer to be dialled again, and connects it.
@@ -257,6 +276,14 @@ impl World {
     }
 }
 
+/// The header by which peers of the test network are told (section 5.3 of the header chain's reference).
+fn marker_header() -> BlockHeader {
+    let hex = "00000020b9ea0b497adc73aff2e3d2c3663db12bdf4f8d612d3317e76700000000000000b1e1eda1767dc2e6fdb63e82d570461\
+               da2daa2f4fd9fe375ebce93f5b180a6f5ae7e285faef5021a7f406d4d";
+    let bytes: Vec<u8> = (0..80).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
+    BlockHeader::decode(&bytes.try_into().unwrap())
+}
+
 fn address(n: u8) -> String {
     format!("10.0.0.{n}:18444")
 }
@@ -305,5 +332,6 @@ fn attempts(attempts: &[Attempt]) -> Vec<(PeerId, AttemptFailure)> {
     attempts.iter().map(|attempt| (attempt.peer, attempt.failure)).collect()
 }
 
+const START_UNIX: i64 = 1_700_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -131,10 +131,13 @@ fn a_disconnected_peer_is_forgotten() {
     let connection = world.connection(peers[0]);
     assert!(world.run(|engine, now| engine.disconnect(now, peers[0])));
     assert_eq!(world.closes, [(connection, DisconnectReason::Requested)]);
-    assert!(matches!(&world.events[..], [Event::Disconnected { reason: DisconnectReason::Requested, .. }]));
+    let requested = DisconnectReason::Requested;
+    assert!(
+        matches!(&world.events[..], [Event::Disconnected { reason, .. }, Event::NoPeers] if *reason == requested)
+    );
     // The loop reports it too.
     world.run(|engine, now| engine.handle_down(now, peers[0], connection, DisconnectReason::Requested));
-    assert_eq!(world.events.len(), 1);
+    assert_eq!(world.events.len(), 2);
     assert!(world.engine.peers(world.now).is_empty());
     assert!(!world.run(|engine, now| engine.disconnect(now, peers[0])));
     assert_ne!(world.add(&address(1)), peers[0]);
@@ -196,22 +199,28 @@ fn a_ban_holds_whatever_the_peer_was_doing() {
 
 #[test]
 fn seeds_are_asked_only_when_no_peer_is_named() {
-    let mut world = World::new(Config::new(Network::Main).target_peers(3));
+    let mut world = World::new(Config::new(Network::Test).target_peers(3));
     world.start();
     assert_eq!(world.seeds.len(), 3);
-    assert_eq!(world.seeds[0], "seed.bitcoinsv.io:8333");
+    assert_eq!(world.seeds[0], "testnet-seed.bitcoinsv.io:18333");
     // They have nothing, and are asked again.
-    world.run(|engine, now| engine.handle_seeds(now, Vec::new()));
+    world.run(|engine, now| engine.handle_seeds(now, &[]));
     assert_eq!(world.jump(), 60 * SECOND);
     assert_eq!(world.seeds.len(), 6);
-    let found = (1..9).map(|n| SocketAddr::from(([10, 0, 0, n], 8333))).collect::<Vec<_>>();
-    world.run(|engine, now| engine.handle_seeds(now, found.clone()));
-    world.run(|engine, now| engine.handle_seeds(now, found));
+    let found = (1..9).map(|n| SocketAddr::from(([20, n, 0, 1], 8333))).collect::<Vec<_>>();
+    world.run(|engine, now| engine.handle_seeds(now, &found));
+    world.run(|engine, now| engine.handle_seeds(now, &found));
     assert_eq!(world.engine.peers(world.now).len(), 3);
-    world.pass(600 * SECOND);
+    world.pass(Duration::ZERO);
+    for peer in ranking(&world) {
+        world.connect(peer);
+        world.show_marker(peer);
+    }
+    assert_eq!(world.engine.ready_count(), 3);
+    world.pass(3_600 * SECOND);
     assert_eq!(world.seeds.len(), 6);
 
-    let mut world = World::new(Config::new(Network::Main));
+    let mut world = World::new(Config::new(Network::Test));
     world.add("10.0.0.1");
     world.start();
     assert!(world.seeds.is_empty());
@@ -222,7 +231,7 @@ fn what_seeds_give_too_late_is_not_dialled() {
     let mut world = World::new(Config::new(Network::Main));
     world.start();
     let named = world.add("10.0.0.1");
-    world.run(|engine, now| engine.handle_seeds(now, vec!["10.0.0.2:8333".parse().unwrap()]));
+    world.run(|engine, now| engine.handle_seeds(now, &["10.0.0.2:8333".parse().unwrap()]));
     assert_eq!(ranking(&world), [named]);
 }
 
@@ -230,8 +239,8 @@ fn what_seeds_give_too_late_is_not_dialled() {
 fn seeds_do_not_pass_the_limit_of_peers() {
     let mut world = World::new(Config::new(Network::Main).target_peers(8).max_peers(2));
     world.start();
-    let found = (1..9).map(|n| SocketAddr::from(([10, 0, 0, n], 8333))).collect();
-    world.run(|engine, now| engine.handle_seeds(now, found));
+    let found: Vec<_> = (1..9).map(|n| SocketAddr::from(([10, 0, 0, n], 8333))).collect();
+    world.run(|engine, now| engine.handle_seeds(now, &found));
     assert_eq!(world.engine.peers(world.now).len(), 2);
 }
 
@@ -263,7 +272,7 @@ fn load_sends_requests_to_the_next_peer() {
 fn a_peer_that_fails_is_asked_last() {
     let (mut world, peers) = World::connected(2);
     let request = world.ask(Question::Transaction(txid(1)));
-    world.pass(15 * SECOND);
+    world.pass(2 * SECOND);
     assert_eq!(world.asked(), peers);
     world.say(peers[1], Message::Tx(transaction(1)));
     assert!(world.result(request).is_ok());
@@ -280,7 +289,7 @@ fn a_peer_that_fails_is_asked_last() {
 fn the_main_peer_is_asked_first_while_it_can_be() {
     let (mut world, peers) = World::connected(3);
     let main = peers[2];
-    world.engine.set_main_peer(main);
+    world.run(|engine, now| engine.set_main_peer(now, main));
     assert_eq!(ranking(&world), [main, peers[0], peers[1]]);
     world.ask(Question::Ping);
     assert_eq!(world.asked(), [main]);
@@ -319,7 +328,7 @@ fn what_belongs_to_an_earlier_connection_is_ignored() {
 fn a_main_peer_that_is_disconnected_is_one_no_more() {
     for waits in [false, true] {
         let (mut world, peers) = World::connected(1);
-        world.engine.set_main_peer(peers[0]);
+        world.run(|engine, now| engine.set_main_peer(now, peers[0]));
         if waits {
             world.lose(peers[0]);
         }

@@ -1,0 +1,152 @@
+//! The life of a connection: up, counted, stopped, lost.
+//!
+//! Layer 4.
+
+use std::time::Duration;
+
+use super::dialling::End;
+use super::{Engine, Session, Standing, State};
+use crate::engine::broadcast::ToServe;
+use crate::engine::outstanding::Outstanding;
+use crate::engine::{Action, Now, Timer};
+use crate::error::DisconnectReason;
+use crate::message::Version;
+use crate::peer::{ConnectionId, PeerId};
+use crate::queue::events::Event;
+
+impl Engine {
+    /// A peer's handshake is done.
+    pub(crate) fn handle_up(&mut self, now: Now, id: PeerId, connection: ConnectionId, version: Box<Version>) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let State::Connecting { connection: current, since: dialled, .. } = peer.state else { return };
+        if current != connection {
+            return;
+        }
+        let address = peer.address.clone();
+        peer.state = State::Ready(Box::new(Session {
+            connection,
+            version,
+            dialled,
+            since: now.instant,
+            standing: Standing::Checking,
+            paused: false,
+            read_since: now.instant,
+            outstanding: Outstanding::default(),
+            bulk_until: None,
+            busy_until: None,
+            refusals: 0,
+            to_serve: ToServe::default(),
+            addresses: Vec::new(),
+            asked_addresses: false,
+            discovers: false,
+        }));
+        self.dial_connected(now, &address);
+        match self.why_unacceptable(id) {
+            Some(reason) => self.end_connection(now, id, reason),
+            None => self.check_chain(now, id),
+        }
+    }
+
+    /// A peer is known to be on our chain: it counts from now on.
+    pub(super) fn verified(&mut self, now: Now, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let address = peer.address.clone();
+        Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), None);
+        let Some(session) = peer.session_mut() else { return };
+        if std::mem::replace(&mut session.standing, Standing::Verified) == Standing::Verified {
+            return;
+        }
+        let connection = session.connection;
+        self.actions.push_back(Action::Event(Event::Connected {
+            peer: id,
+            address: address.clone(),
+            user_agent: session.version.user_agent.to_string(),
+            took: now.instant.saturating_duration_since(session.dialled),
+        }));
+        self.ready += 1;
+        self.tell_if_back();
+        self.update_main_peer(now);
+        self.note_found_worked(now, id);
+        self.tell_new_peer(id);
+        self.ask_waiting(now);
+        self.offer_peer(now, id);
+        self.watch_peer(now, id, connection);
+        self.discover_from(id);
+        self.hold(now);
+    }
+
+    /// A connection ended, or could not be made.
+    pub(crate) fn handle_down(&mut self, now: Now, id: PeerId, connection: ConnectionId, reason: DisconnectReason) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.connection() != Some(connection) {
+            return;
+        }
+        let address = peer.address.clone();
+        let session = match std::mem::replace(&mut peer.state, State::Waiting) {
+            State::Ready(session) => Some(session),
+            _ => None,
+        };
+        let is_found = !peer.named;
+        let was_verified = session.as_ref().is_some_and(|session| session.standing == Standing::Verified);
+        let event = match was_verified {
+            true => Event::Disconnected { peer: id, address: address.clone(), reason: reason.clone() },
+            false => Event::Refused { peer: id, address: address.clone(), reason: reason.clone() },
+        };
+        self.actions.push_back(Action::Event(event));
+        let lasted = session.as_ref().is_some_and(|session| {
+            session.standing != Standing::Checking
+                && now.instant.saturating_duration_since(session.since) >= LASTING
+        });
+        let is_final = reason.is_lasting();
+        let end = End { address: &address, lasted, is_final };
+        let at = self.dial_ended(now, &end, session.is_some());
+        if let Some(peer) = self.peers.get_mut(&id) {
+            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
+            peer.removed |= is_found;
+        }
+        if session.is_none() {
+            self.note_dial_failed(now, &address);
+        }
+        if is_found {
+            self.note_found_lost(now, &address, was_verified && !is_final, &reason);
+        }
+        if let Some(session) = session {
+            self.ready -= usize::from(was_verified);
+            self.drop_check(now, id);
+            self.update_main_peer(now);
+            self.lose_broadcast_peer(now, id, &session.to_serve);
+            self.move_requests(now, id, session.outstanding.requests(), &reason);
+            self.lose_watched_peer(now, connection);
+            if was_verified && self.ready == 0 {
+                self.tell_no_peers();
+            }
+        }
+        // Last, as the requests it leaves name it among those they asked.
+        self.forget_if_removed(now, id);
+        self.hold(now);
+    }
+
+    /// We stop or go on reading a peer, as its messages are left or taken.
+    pub(crate) fn handle_paused(&mut self, now: Now, id: PeerId, paused: bool) {
+        let Some(session) = self.peers.get_mut(&id).and_then(super::Peer::session_mut) else { return };
+        if std::mem::replace(&mut session.paused, paused) == paused {
+            return;
+        }
+        session.read_since = now.instant;
+        let connection = session.connection;
+        let owed = session.outstanding.requests();
+        let takes_part = session.standing != Standing::Checking;
+        self.update_main_peer(now);
+        self.pause_watched_peer(now, connection, paused);
+        if paused {
+            self.leave_paused(now, owed);
+        } else if takes_part {
+            self.tell_new_peer(id);
+            self.ask_waiting(now);
+            self.offer_peer(now, id);
+        }
+    }
+}
+
+/// A connection that held for so long was no failure.
+const LASTING: Duration = Duration::from_secs(30);
