@@ -98,12 +98,14 @@ enum Side {
 }
 
 /// All that is shown of a peer.
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 10] = [
     Column("address", 30, Side::Left, |peer| peer.address.to_string()),
     Column("state", 10, Side::Left, |peer| format!("{:?}", peer.state).to_lowercase()),
     Column("main", 4, Side::Left, |peer| if peer.is_main { "yes" } else { "" }.to_owned()),
     Column("height", 8, Side::Right, |peer| or_dash(peer.start_height)),
     Column("latency", 10, Side::Right, |peer| or_dash(peer.latency.map(milliseconds))),
+    Column("rate", 10, Side::Right, |peer| or_dash(peer.throughput.map(megabytes))),
+    Column("since", 8, Side::Right, |peer| or_dash(peer.connected_for.map(|time| format!("{} s", time.as_secs())))),
     Column("asked", 5, Side::Right, |peer| peer.outstanding_requests.to_string()),
     Column("failures", 8, Side::Right, |peer| peer.failures.to_string()),
     Column("user agent", 40, Side::Left, |peer| or_dash(peer.user_agent.as_deref())),
@@ -155,6 +157,10 @@ fn lines(peers: &[PeerInfo], seconds: u64) -> String {
 
 fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or("-".to_owned(), |value| value.to_string())
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB/s", bytes as f64 / 1e6)
 }
 
 fn milliseconds(duration: Duration) -> String {

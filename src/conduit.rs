@@ -338,7 +338,7 @@ impl Conduit {
         self.shared().peers()
     }
 
-    /// Blocks until so many peers are connected.
+    /// Blocks until so many peers are connected and known to be on our chain.
     ///
     /// # Errors
     ///

@@ -255,11 +255,11 @@ impl Config {
     ///   max_peers * (inbound_share + outbound_share + 2 MiB) + inbound_pool + outbound_pool
     /// + max_message_queues * max(message_queue_bytes, stream_threshold)
     /// + requests_limit + broadcast_bytes
-    /// + watch_memory * 48 + watch_announcements * 400 + 2 MiB
+    /// + watch_memory * 48 + watch_announcements * 400 + 2 MiB + 8 MiB
     /// ```
     ///
     /// with half as much again on what holds decoded messages, which can be larger than their payloads. The two mebibytes
-    /// per peer are what one read may bring over a limit. What a caller keeps, the kernel's socket buffers and the
+    /// per peer are what one read may bring over a limit, the eight at the end the addresses and bans that are kept. What a caller keeps, the kernel's socket buffers and the
     /// program itself come on top.
     #[must_use]
     pub fn worst_case_bytes(&self) -> u64 {
@@ -280,6 +280,7 @@ impl Config {
             .saturating_add(wide(self.watch_memory).saturating_mul(48))
             .saturating_add(wide(self.watch_announcements).saturating_mul(400))
             .saturating_add(wide(WATCH_CHAIN))
+            .saturating_add(wide(ADDRESS_BOOK))
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -373,6 +374,8 @@ const MIB: usize = 1_048_576;
 const READ_SLACK: usize = 2 * MIB;
 /// The headers and wanted blocks of watches.
 const WATCH_CHAIN: usize = 2 * MIB;
+/// Ten thousand addresses and as many bans, each in several orders.
+const ADDRESS_BOOK: usize = 8 * MIB;
 /// What a node bans for, in any letter case (`-banclientua`).
 const BANNED_AGENTS: [&str; 3] = ["abc", "cash", "bch"];
 /// `MAX_SUBVERSION_LENGTH` of the node.
@@ -471,6 +474,8 @@ mod tests {
         assert!(matches!(config.check(), Err(ConfigError::TooSmall { setting: "inbound_share", .. })));
         let config = Config::new(Network::Main).inbound_pool(MIB);
         assert!(matches!(config.check(), Err(ConfigError::TooSmall { setting: "inbound_pool", .. })));
+        let config = Config::new(Network::Main).discover(true).only_named_peers(true);
+        assert!(matches!(config.check(), Err(ConfigError::Contradiction { .. })));
         let config = Config::new(Network::Main).ping_timeout(Duration::ZERO);
         assert!(matches!(config.check(), Err(ConfigError::BadDuration { setting: "ping_timeout", .. })));
     }

@@ -438,6 +438,7 @@ impl Shared {
     /// Ends everything and joins every thread of ours; `flush` lets what is queued leave first, for at most so long.
     pub(crate) fn shut_down(self: &Arc<Self>, flush: Option<Duration>) {
         self.end_everything(false, flush.and_then(super::deadline_after));
+        self.save_peers();
         let mut threads = self.threads.lock();
         let this = std::thread::current().id();
         if threads.iter().any(|thread| thread.thread().id() == this) {
@@ -452,7 +453,6 @@ impl Shared {
             // It caught its own panic, and told of it.
             drop(thread.join());
         }
-        self.save_peers();
         self.close_queues_if_idle();
     }
 

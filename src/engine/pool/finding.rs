@@ -230,7 +230,10 @@ impl Engine {
     ) {
         let Some(address) = address.socket_addr() else { return };
         let book = &mut self.finding.book;
-        if matches!(reason, DisconnectReason::WrongChain | DisconnectReason::OtherChain { .. }) {
+        if self.ready > 0 {
+            book.network_works(now);
+        }
+        if reason.is_lasting() {
             book.forget(&address);
         } else if worked {
             book.lost(now, &mut self.random, address);

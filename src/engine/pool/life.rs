@@ -93,10 +93,11 @@ impl Engine {
             false => Event::Refused { peer: id, address: address.clone(), reason: reason.clone() },
         };
         self.actions.push_back(Action::Event(event));
-        let lasted = session.as_ref().is_some_and(|session| {
-            session.standing != Standing::Checking
-                && now.instant.saturating_duration_since(session.since) >= LASTING
-        });
+        let has_lasted = |session: &Session| {
+            let time = now.instant.saturating_duration_since(session.since);
+            session.standing != Standing::Checking && (time >= LASTING || reason.is_ours())
+        };
+        let lasted = session.as_deref().is_some_and(has_lasted);
         let is_final = reason.is_lasting();
         let end = End { address: &address, lasted, is_final };
         let at = self.dial_ended(now, &end, session.is_some());
@@ -104,7 +105,7 @@ impl Engine {
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
             peer.removed |= is_found;
         }
-        if session.is_none() {
+        if session.is_none() && !reason.is_ours() {
             self.note_dial_failed(now, &address);
         }
         if is_found {
