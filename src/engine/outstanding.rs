@@ -243,6 +243,14 @@ impl Outstanding {
         !self.walks.contains_key(&walk) || self.gives_up_walk_at(walk).is_some_and(|at| now.instant >= at)
     }
 
+    /// Whether the same walk was asked by a request that has ended, so that its late answer is as good as another.
+    pub(super) fn may_repeat(&self, walk: Walk, locator: &[BlockHash], stop: BlockHash) -> bool {
+        self.walks.get(&walk).is_some_and(|in_flight| {
+            let is_same = in_flight.locator == locator && in_flight.stop == stop;
+            is_same && !self.live.contains_key(&in_flight.request)
+        })
+    }
+
     /// When a reply that nobody waits for any more need not be reckoned with.
     pub(super) fn gives_up_walk_at(&self, walk: Walk) -> Option<Instant> {
         let in_flight = self.walks.get(&walk)?;

@@ -85,8 +85,12 @@ impl OpenRequest {
     /// Whether a peer that may be asked can be asked now.
     fn is_free(&self, session: &Session, now: Now) -> bool {
         let is_busy = asks_block(&self.question) && session.is_busy(now);
-        let walk = Walk::of(&self.question).map(|(walk, ..)| walk);
-        !is_busy && walk.is_none_or(|walk| session.outstanding.may_walk(walk, now))
+        let outstanding = &session.outstanding;
+        let may_walk = Walk::of(&self.question).is_none_or(|(walk, locator, stop)| {
+            // A node in initial block download never answers, and is checked again all the same.
+            outstanding.may_walk(walk, now) || (self.is_check && outstanding.may_repeat(walk, locator, stop))
+        });
+        !is_busy && may_walk
     }
 
     /// When a peer that may be asked is free, if that is known.

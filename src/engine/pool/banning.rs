@@ -84,6 +84,10 @@ impl Engine {
     }
 
     fn end_banned(&mut self, now: Now, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            // Only a named one is to be dialled again.
+            peer.removed |= !peer.named;
+        }
         self.end_connection(now, id, DisconnectReason::Banned);
         // One that waits learns of it when its time has come.
         if let Some(peer) = self.peers.get(&id)

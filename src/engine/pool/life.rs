@@ -56,7 +56,7 @@ impl Engine {
         if std::mem::replace(&mut session.standing, Standing::Verified) == Standing::Verified {
             return;
         }
-        let connection = session.connection;
+        let (connection, is_paused) = (session.connection, session.paused);
         self.actions.push_back(Action::Event(Event::Connected {
             peer: id,
             address: address.clone(),
@@ -71,6 +71,9 @@ impl Engine {
         self.ask_waiting(now);
         self.offer_peer(now, id);
         self.watch_peer(now, id, connection);
+        if is_paused {
+            self.pause_watched_peer(now, connection, true);
+        }
         self.discover_from(id);
         self.hold(now);
     }
