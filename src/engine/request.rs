@@ -333,7 +333,7 @@ impl Engine {
         let was_answered = request.failures.iter().any(|attempt| !was_lost(attempt));
         if all_paused {
             self.complete(now, id, None, Err(RequestError::MessageQueueFull));
-        } else if is_hopeless || request.attempts_left == 0 || (was_answered && !busy) {
+        } else if is_hopeless || request.attempts_left == 0 || (was_answered && !busy && !self.expects_peer(only)) {
             self.give_up(now, id);
         } else {
             self.wait(id);

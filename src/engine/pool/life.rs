@@ -125,6 +125,10 @@ impl Engine {
                 self.tell_no_peers();
             }
         }
+        if !was_verified {
+            // Somebody may have waited for it in vain.
+            self.ask_waiting(now);
+        }
         // Last, as the requests it leaves name it among those they asked.
         self.forget_if_removed(now, id);
         self.hold(now);

@@ -292,6 +292,16 @@ impl Engine {
         self.peers.get(&id).is_some_and(Peer::is_verified)
     }
 
+    /// Whether a peer that may be asked is on its way for the first time, so that it is worth a wait.
+    pub(super) fn expects_peer(&self, only: Option<PeerId>) -> bool {
+        let is_expected = |peer: &Peer| match &peer.state {
+            State::Waiting => false,
+            State::Connecting { .. } => self.dialling.failures(&peer.address) == 0,
+            State::Ready(session) => session.standing == Standing::Checking,
+        };
+        self.peers.iter().any(|(&id, peer)| only.is_none_or(|only| only == id) && is_expected(peer))
+    }
+
     /// Whether a peer is connected, but not read.
     pub(super) fn is_paused(&self, id: PeerId) -> bool {
         self.peers.get(&id).and_then(Peer::session).is_some_and(|session| session.paused)

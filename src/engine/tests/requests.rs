@@ -854,3 +854,33 @@ fn headers_that_time_out_at_one_peer_are_asked_of_another_once_it_is_free() {
     world.say(peers[1], Message::Headers(vec![header_after(hash(1), 1)]));
     assert!(world.result(silent).is_ok());
 }
+
+#[test]
+fn not_found_waits_for_a_peer_that_is_dialled_for_the_first_time() {
+    for comes in [true, false] {
+        let mut world = World::new(config());
+        let [first, second] = [address(1), address(2)].map(|text| world.add(&text));
+        world.start();
+        world.pass(Duration::ZERO);
+        world.connect(first);
+        let request = world.ask(Question::Transaction(txid(1)));
+        world.say(first, not_found([1]));
+        assert!(!world.has_ended(request), "the other one may have it");
+        if comes {
+            world.connect(second);
+            assert_eq!(world.asked(), [first, second]);
+            world.say(second, Message::Tx(transaction(1)));
+            assert!(world.result(request).is_ok());
+        } else {
+            world.refuse(second);
+            assert!(matches!(world.result(request), Err(RequestError::NotFound { .. })));
+        }
+        // One that has failed is not waited for.
+        if !comes {
+            world.jump();
+            let request = world.ask(Question::Transaction(txid(2)));
+            world.say(first, not_found([2]));
+            assert!(world.has_ended(request));
+        }
+    }
+}
