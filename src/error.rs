@@ -575,6 +575,29 @@ pub enum DisconnectReason {
     Shutdown,
 }
 
+impl DisconnectReason {
+    /// The variant's name in lower case with underscores, of a protocol error that of what was wrong.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "resolve",
+            Self::Dial { .. } => "dial",
+            Self::HookPanicked => "hook_panicked",
+            Self::Protocol(error) => error.name(),
+            Self::ClosedByPeer => "closed_by_peer",
+            Self::Io { .. } => "io",
+            Self::PausedTooLong => "paused_too_long",
+            Self::OtherChain { .. } => "other_chain",
+            Self::MissingServices { .. } => "missing_services",
+            Self::WrongChain => "wrong_chain",
+            Self::BadForkAnswer => "bad_fork_answer",
+            Self::Requested => "requested",
+            Self::Banned => "banned",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
 impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

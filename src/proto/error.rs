@@ -70,6 +70,31 @@ pub enum ProtocolError {
     BadMerkleRoot,
 }
 
+impl ProtocolError {
+    /// The variant's name in lower case with underscores.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Frame(_) => "frame",
+            Self::Malformed { .. } => "malformed",
+            Self::BeforeVersion { .. } => "before_version",
+            Self::DuplicateVersion => "duplicate_version",
+            Self::DuplicateProtoConf => "duplicate_proto_conf",
+            Self::ObsoleteVersion { .. } => "obsolete_version",
+            Self::SelfConnection => "self_connection",
+            Self::Refused { .. } => "refused",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::PingTimeout => "ping_timeout",
+            Self::Stalled => "stalled",
+            Self::Oversized { .. } => "oversized",
+            Self::DisconnectedHeaders => "disconnected_headers",
+            Self::BadPartialTree(_) => "bad_partial_tree",
+            Self::BadProof(_) => "bad_proof",
+            Self::BadMerkleRoot => "bad_merkle_root",
+        }
+    }
+}
+
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
