@@ -18,6 +18,7 @@ use crate::queue::events::Events;
 use crate::queue::message::Messages;
 use crate::queue::outbound::budget::Wait;
 use crate::request::{Request, RequestOptions};
+use crate::stats::Stats;
 use crate::watch::{Watch, Watching};
 use crate::wire::{Command, SharedBytes};
 
@@ -216,7 +217,8 @@ impl Conduit {
         options: &RequestOptions,
         blocking: bool,
     ) -> Result<Pending<R>, RequestError> {
-        let (id, slot) = self.shared().submit(request.into_question()?, options, blocking)?;
+        let question = request.into_question().map_err(|error| self.shared().note_refused_request(error))?;
+        let (id, slot) = self.shared().submit(question, options, blocking)?;
         Ok(Pending::new(slot, id, Arc::downgrade(self.shared())))
     }
 
@@ -336,6 +338,15 @@ impl Conduit {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.shared().peers()
+    }
+
+    /// What the conduit has done so far: queues and how full they were, messages and bytes each way, requests,
+    /// connections, and what was dropped, each by its reason.
+    ///
+    /// The numbers are counted whether or not this is ever called; printing the [`Stats`] gives a table.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared().stats()
     }
 
     /// Blocks until so many peers are connected and known to be on our chain.

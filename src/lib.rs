@@ -37,6 +37,7 @@ mod pending;
 mod proto;
 mod queue;
 mod request;
+mod stats;
 mod watch;
 
 pub use broadcast::{Broadcast, BroadcastReport, PeerReceipt, ReceiptState, Verdict};
@@ -56,5 +57,6 @@ pub use request::{
     FilteredBlock, FilteredBlockRequest, GetAddr, GetData, Mempool, Ping, Request, RequestOptions,
     TransactionNotFound, TransactionRequest, TransactionsRequest,
 };
+pub use stats::{Drops, QueueStats, Stats, Traffic};
 pub use watch::{Watch, Watched, Watching};
 pub use wire::{BlockHash, Command, MerkleRoot, Txid};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::error::AddressError;
 use crate::message::Services;
 use crate::proto::Link;
+use crate::stats::Traffic;
 
 /// Identifies a peer for as long as the conduit knows it, over any number of connections to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -244,6 +245,8 @@ pub struct PeerInfo {
     pub outstanding_requests: usize,
     /// Dials and requests that failed in a row.
     pub failures: u32,
+    /// What has passed over the present connection, once the handshake is done.
+    pub traffic: Option<Traffic>,
 }
 
 /// Where a peer stands.

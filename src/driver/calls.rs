@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::shared::{Core, Phase, Shared};
+use super::shared::{Core, Phase, Shared, WatchQueue};
 use super::{deadline_after, now};
 use crate::broadcast::{Broadcast, BroadcastState};
 use crate::engine::{RequestId, RequestOutcome};
@@ -25,6 +25,7 @@ use crate::queue::outbound::budget::{Refused, Wait};
 use crate::queue::outbound::{Command, SmallFrame, send_cost};
 use crate::queue::slot::Slot;
 use crate::request::{Question, RequestOptions};
+use crate::stats::Stats;
 use crate::watch::{Watch, Watching};
 use crate::wire::{self, Frame, FrameHeader};
 
@@ -86,7 +87,46 @@ impl Shared {
     }
 
     pub(crate) fn peers(&self) -> Vec<PeerInfo> {
-        self.core.lock().engine.peers(now())
+        let mut peers = self.core.lock().engine.peers(now());
+        let links = self.links.read();
+        for peer in &mut peers {
+            peer.traffic = links.get(&peer.id).map(|link| link.traffic.read());
+        }
+        peers
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        self.counters.fill(&mut stats);
+        // The run that callers are writing is counted when it is closed.
+        self.outbound.flush();
+        let (outbound_queue, unsent) = self.outbound.budget.stats();
+        stats.outbound_queue = outbound_queue;
+        stats.inbound_queue = self.inbound_budget.stats();
+        let core = self.core.lock();
+        core.happened.fill(&mut stats);
+        stats.uptime = core.happened.started.map_or(Duration::ZERO, |start| now().instant - start);
+        stats.drops.unsent = unsent;
+        for writer in core.writers.iter().filter(|writer| !writer.is_closed()) {
+            if writer.takes_all() {
+                stats.message_queue = Some(writer.stats());
+            } else {
+                stats.subscriptions.push(writer.stats());
+            }
+        }
+        for queue in core.watches.values() {
+            stats.drops.announcements += queue.missed.load(Ordering::Acquire);
+            if !queue.gauge.is_closed() {
+                stats.watches.push(queue.gauge.stats());
+            }
+        }
+        stats
+    }
+
+    /// Counts a request that was refused at the call.
+    pub(crate) fn note_refused_request(&self, error: RequestError) -> RequestError {
+        self.core.lock().happened.note_request::<()>(&Err(error.clone()));
+        error
     }
 
     pub(crate) fn wait_for_peers(&self, wanted: usize, timeout: Duration) -> Result<(), WaitForPeersError> {
@@ -115,7 +155,7 @@ impl Shared {
         options: &RequestOptions,
         blocking: bool,
     ) -> Result<(RequestId, Arc<RequestSlot>), RequestError> {
-        self.enter(|core, now| {
+        let submitted = self.enter(|core, now| {
             match core.phase {
                 Phase::Over { crashed: true } => return Err(RequestError::Crashed),
                 Phase::Over { crashed: false } => return Err(RequestError::Shutdown),
@@ -129,7 +169,8 @@ impl Shared {
                 core.recorders.iter().for_each(|recorder| recorder.include(id));
             }
             Ok((id, slot))
-        })
+        });
+        submitted.map_err(|error| self.note_refused_request(error))
     }
 
     pub(crate) fn cancel(self: &Arc<Self>, id: RequestId) {
@@ -203,8 +244,8 @@ impl Shared {
             let gauge = Arc::new(Gauge::new(bytes, items, self.inbound.clone()));
             let missed = Arc::new(AtomicU64::new(0));
             let id = core.engine.watch(now, what, gauge.clone(), missed.clone());
-            let (queue, reader) = Reader::new(gauge);
-            core.watches.insert(id, queue);
+            let (queue, reader) = Reader::new(gauge.clone());
+            core.watches.insert(id, WatchQueue { sender: queue, gauge, missed: missed.clone() });
             Ok(Watching::new(reader, missed))
         })
     }

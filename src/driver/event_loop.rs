@@ -14,12 +14,13 @@ use crossbeam_channel::Receiver;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::counters::add;
 use super::message_thread;
 use super::shared::Shared;
 use crate::engine::Random;
 use crate::error::DisconnectReason;
 use crate::peer::{ConnectionId, IdMap, PeerAddress, PeerId};
-use crate::proto::{Connection, Event, FrameBatch, Link, Settings};
+use crate::proto::{Connection, Control, Event, FrameBatch, Link, Settings};
 use crate::queue::inbound::Inbound;
 use crate::queue::link::LinkState;
 use crate::queue::outbound::{COMMAND_COST, Command};
@@ -209,18 +210,23 @@ impl EventLoop {
     fn take_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Send { connection, frame } => {
-                self.send(connection, COMMAND_COST, |connection| connection.send(now, frame));
+                let command = frame.command();
+                if self.send(connection, 1, |connection| connection.send(now, frame)) {
+                    self.shared.counters.sent.add(command, 1);
+                }
             }
             Command::SendAll { connections, frame } => {
-                for connection in connections {
-                    self.send(connection, COMMAND_COST, |connection| connection.send(now, frame.clone()));
-                }
+                let mut send =
+                    |&id: &ConnectionId| self.send(id, 1, |connection| connection.send(now, frame.clone()));
+                let peers = connections.iter().filter(|&id| send(id)).count();
+                self.shared.counters.sent.add(frame.command(), peers as u64);
             }
-            Command::SendRun { connections, run } => {
-                for &connection in &*connections {
-                    let cost = run.count() * COMMAND_COST;
-                    self.send(connection, cost, |connection| connection.send_run(now, run.clone()));
-                }
+            Command::SendRun { connections, run, commands } => {
+                let count = run.count();
+                let mut send =
+                    |&id: &ConnectionId| self.send(id, count, |connection| connection.send_run(now, run.clone()));
+                let peers = connections.iter().filter(|&id| send(id)).count();
+                self.shared.counters.sent.add_all(&commands, peers as u64);
             }
             Command::Connect { connection, peer, address } => self.connect(now, connection, peer, address),
             Command::Adopt { connection, peer, result } => self.adopt(now, connection, peer, result),
@@ -245,16 +251,18 @@ impl EventLoop {
         }
     }
 
-    /// Queues frames; `cost` is what they are charged besides their bytes.
-    fn send(&mut self, id: ConnectionId, cost: usize, send: impl FnOnce(&mut Connection)) {
+    /// Queues so many frames; false if the connection is gone.
+    fn send(&mut self, id: ConnectionId, frames: usize, send: impl FnOnce(&mut Connection)) -> bool {
         // Of a connection that is gone, the budget has forgotten the charge.
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let Stage::Open(open) = &mut socket.stage else { return };
+        let Some(socket) = self.sockets.get_mut(&id) else { return false };
+        let Stage::Open(open) = &mut socket.stage else { return false };
         send(&mut open.connection);
-        open.spent += cost;
+        open.spent += frames * COMMAND_COST;
+        add(&open.link.traffic.messages_sent, frames as u64);
         if !std::mem::replace(&mut socket.is_unwritten, true) {
             self.unwritten.push(id);
         }
+        true
     }
 
     fn connect(&mut self, now: Instant, id: ConnectionId, peer: PeerId, address: PeerAddress) {
@@ -373,7 +381,7 @@ impl EventLoop {
         let connection = Connection::new(settings, Link::Outbound, remote, nonce, now, super::now().unix);
         self.shared.outbound.budget.open(id);
         self.shared.inbound_budget.open(id);
-        let open = Open {
+        let mut open = Open {
             stream,
             connection,
             link: Arc::new(LinkState::new(id)),
@@ -387,6 +395,7 @@ impl EventLoop {
             spent: 0,
             finished: false,
         };
+        count_control(&self.shared, &mut open);
         let stage = Stage::Open(Box::new(open));
         log::debug!(target: "conduit::driver", "{peer}: connected to {address}");
         self.sockets.insert(id, Socket { peer, address, stage, timer: None, is_unread: false, is_unwritten: true });
@@ -442,6 +451,8 @@ impl EventLoop {
                     // A short read has emptied the socket, and what comes later has its own event; so the call that
                     // would only say `WouldBlock` is saved. An end that is there already has had its event.
                     open.readable = n == self.buffer.len() || open.ended;
+                    add(&open.link.traffic.bytes_received, n as u64);
+                    add(&shared.counters.bytes_received, n as u64);
                     take_bytes(shared, now, id, peer, open, &self.buffer[..n])?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => open.readable = false,
@@ -465,7 +476,10 @@ impl EventLoop {
             }
             match open.stream.read(&mut self.buffer) {
                 Ok(0) => return closed(DisconnectReason::ClosedByPeer),
-                Ok(_) => {}
+                Ok(n) => {
+                    add(&open.link.traffic.bytes_received, n as u64);
+                    add(&self.shared.counters.bytes_received, n as u64);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => open.readable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return closed(DisconnectReason::Io { kind: error.kind() }),
@@ -522,7 +536,9 @@ impl EventLoop {
                 if open.paused_at.is_some_and(|since| now >= since + pause_limit) {
                     return Err(DisconnectReason::PausedTooLong);
                 }
-                open.connection.handle_timeout(now).map_err(DisconnectReason::Protocol)
+                let result = open.connection.handle_timeout(now);
+                count_control(&self.shared, open);
+                result.map_err(DisconnectReason::Protocol)
             }
         }
     }
@@ -586,7 +602,8 @@ impl EventLoop {
             return Ok(false);
         };
         let was_choked = !open.connection.wants_read();
-        let mut sent = std::mem::take(&mut open.spent);
+        let mut freed = std::mem::take(&mut open.spent);
+        let (mut bytes, mut frames) = (0, 0);
         let mut error = None;
         while open.writable && open.connection.pending_bytes() > 0 {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -596,7 +613,12 @@ impl EventLoop {
                     error = Some(DisconnectReason::Io { kind: io::ErrorKind::WriteZero });
                     break;
                 }
-                Ok(n) => sent += open.connection.mark_sent(now, n),
+                Ok(n) => {
+                    let sent = open.connection.mark_sent(now, n);
+                    freed += sent.normal;
+                    frames += sent.frames;
+                    bytes += n as u64;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => open.writable = false,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
@@ -605,7 +627,11 @@ impl EventLoop {
                 }
             }
         }
-        if self.shared.outbound.budget.release(id, sent) {
+        if bytes > 0 {
+            add(&open.link.traffic.bytes_sent, bytes);
+            add(&self.shared.counters.bytes_sent, bytes);
+        }
+        if self.shared.outbound.budget.release(id, freed, frames) {
             self.shared.tell_message_thread_of(*peer, Inbound::Writable { peer: *peer });
         }
         match error {
@@ -687,6 +713,7 @@ fn take_bytes(
             open.connection.grant_room();
         }
         let result = open.connection.handle_bytes(now, super::now().unix, &mut input);
+        count_control(shared, open);
         // What was whole before the fault is still delivered.
         while let Some(event) = open.connection.poll_event() {
             take_event(shared, id, peer, open, event);
@@ -694,7 +721,7 @@ fn take_bytes(
         result?;
         let unused = open.connection.take_unused_room();
         if unused > 0 {
-            shared.resume(shared.inbound_budget.release(id, 0, unused));
+            shared.resume(shared.inbound_budget.release(id, 0, unused, 0));
         }
         if open.connection.wants_room().is_none() {
             break;
@@ -719,6 +746,7 @@ fn take_event(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open
         }
         Event::RoundTrip(round_trip) => Inbound::RoundTrip { peer, round_trip },
         Event::Oversized { command, length, start } => {
+            add(&shared.counters.oversized, 1);
             Inbound::Oversized { connection, peer, command, length, start }
         }
     };
@@ -727,7 +755,11 @@ fn take_event(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open
 
 fn take_frames(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, batch: FrameBatch) {
     let cost = batch.cost() - batch.reserved;
-    if !shared.inbound_budget.charge(connection, cost) {
+    for same in batch.frames.chunk_by(|a, b| a.command == b.command) {
+        shared.counters.received.add(same[0].command, same.len() as u64);
+    }
+    add(&open.link.traffic.messages_received, batch.frames.len() as u64);
+    if !shared.inbound_budget.charge(connection, cost, batch.frames.len()) {
         open.room = false;
     }
     // A small reply with nothing before it is finished here: waking a thread would be most of its round trip.
@@ -745,6 +777,16 @@ fn take_frames(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, ope
     open.link.in_flight.fetch_add(1, Ordering::AcqRel);
     let link = open.link.clone();
     shared.tell_message_thread_of(peer, Inbound::Frames { connection, peer, batch, link });
+}
+
+/// Counts what the connection dealt with by itself.
+fn count_control(shared: &Shared, open: &mut Open) {
+    if let Some(Control { received, sent }) = open.connection.take_control() {
+        shared.counters.received.add_all(&received, 1);
+        shared.counters.sent.add_all(&sent, 1);
+        add(&open.link.traffic.messages_received, received.total());
+        add(&open.link.traffic.messages_sent, sent.total());
+    }
 }
 
 fn register(poll: &Poll, stream: &mut TcpStream, id: ConnectionId) -> io::Result<()> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::counters::add;
 use super::shared::Shared;
 use crate::error::DisconnectReason;
 use crate::message::{BlockHeader, Message};
@@ -76,7 +77,7 @@ pub(super) fn finish_here(
     let todo = shared.take_actions(&mut core);
     drop(core);
     shared.perform(todo);
-    shared.resume(shared.inbound_budget.release(connection, batch.cost() - batch.reserved, batch.reserved));
+    shared.resume(shared.inbound_budget.release(connection, batch.cost() - batch.reserved, batch.reserved, 1));
     None
 }
 
@@ -109,6 +110,14 @@ struct ParkedMessage {
     writers: Vec<Arc<Writer>>,
     connection: ConnectionId,
     /// The part of the cost that lies in the pool.
+    reserved: usize,
+}
+
+/// What messages that stay with us are charged, of the share and of the pool.
+#[derive(Default)]
+struct Charged {
+    count: usize,
+    cost: usize,
     reserved: usize,
 }
 
@@ -177,13 +186,17 @@ impl MessageThread<'_> {
     }
 
     fn take_frames(&mut self, connection: ConnectionId, peer: PeerId, batch: FrameBatch) {
-        let (cost, reserved) = (batch.cost() - batch.reserved, batch.reserved);
+        let (cost, reserved, frames) = (batch.cost() - batch.reserved, batch.reserved, batch.frames.len());
         let faulty = self.peers.get(&peer).is_none_or(|state| state.connection != connection || state.faulty);
         if faulty {
-            self.shared.resume(self.shared.inbound_budget.release(connection, cost, reserved));
+            add(&self.shared.counters.faulty, frames as u64);
+            self.shared.resume(self.shared.inbound_budget.release(connection, cost, reserved, frames));
             return;
         }
         let (decoded, fault) = self.decode_all(peer, batch);
+        if fault.is_some() {
+            add(&self.shared.counters.faulty, (frames - decoded.len()) as u64);
+        }
         let (unclaimed, writers) = self.shared.enter(|core, now| {
             let mut unclaimed = Vec::with_capacity(decoded.len());
             for Decoded { message, cost } in decoded {
@@ -194,9 +207,13 @@ impl MessageThread<'_> {
             (unclaimed, Shared::writers(core))
         });
         // What is parked stays charged; everything else has found its place.
-        let (parked_cost, parked_reserved) = self.deliver(connection, peer, unclaimed, &writers, reserved);
-        let resumed =
-            self.shared.inbound_budget.release(connection, cost - parked_cost, reserved - parked_reserved);
+        let parked = self.deliver(connection, peer, unclaimed, &writers, reserved);
+        let resumed = self.shared.inbound_budget.release(
+            connection,
+            cost - parked.cost,
+            reserved - parked.reserved,
+            frames - parked.count,
+        );
         self.shared.resume(resumed);
         if let Some(error) = fault {
             if let Some(state) = self.peers.get_mut(&peer) {
@@ -226,7 +243,7 @@ impl MessageThread<'_> {
         (decoded, None)
     }
 
-    /// Puts messages into the callers' queues; gives the charges of those parked, of the share and of the pool.
+    /// Puts messages into the callers' queues; tells what those parked are charged.
     fn deliver(
         &mut self,
         connection: ConnectionId,
@@ -234,7 +251,7 @@ impl MessageThread<'_> {
         messages: Vec<Decoded>,
         writers: &[Arc<Writer>],
         reserved: usize,
-    ) -> (usize, usize) {
+    ) -> Charged {
         let messages = compact_few(messages);
         // A queue for all commands is about to get them all, and growing its batch would copy them again.
         let room = |writer: &Arc<Writer>| if writer.takes_all() { messages.len() } else { 0 };
@@ -247,8 +264,8 @@ impl MessageThread<'_> {
         };
         let charged: Vec<bool> = writers.iter().map(charge_all).collect();
         let mut fits = Vec::with_capacity(writers.len());
-        let mut parked_cost = 0;
-        let mut parked_reserved = 0;
+        let mut charged_on = Charged::default();
+        let mut unclaimed = 0;
         // A batch with room of its own in the pool holds one frame.
         let in_pool = reserved;
         for Decoded { message, cost } in messages {
@@ -272,15 +289,17 @@ impl MessageThread<'_> {
                 }
             }
             let incoming = Incoming { peer, message };
-            let parks = !full.is_empty();
-            if parks {
+            if !full.is_empty() {
                 let queued =
                     Queued { incoming: Incoming { peer, message: incoming.message.clone().compacted() }, cost };
-                parked_cost += cost - in_pool;
-                parked_reserved += in_pool;
+                charged_on.count += 1;
+                charged_on.cost += cost - in_pool;
+                charged_on.reserved += in_pool;
                 let parked = self.parked.entry(peer).or_default();
                 parked.bytes += cost;
                 parked.messages.push_back(ParkedMessage { queued, writers: full, connection, reserved: in_pool });
+            } else if fits.is_empty() {
+                unclaimed += 1;
             }
             if let Some((&last, others)) = fits.split_last() {
                 for &index in others {
@@ -292,8 +311,11 @@ impl MessageThread<'_> {
         for (writer, batch) in writers.iter().zip(batches) {
             writer.put(batch);
         }
+        if unclaimed > 0 {
+            add(&self.shared.counters.unclaimed, unclaimed);
+        }
         self.pause_if_over(connection, peer);
-        (parked_cost, parked_reserved)
+        charged_on
     }
 
     /// Stops a peer whose parked messages are over `overflow_limit`.
@@ -353,7 +375,7 @@ impl MessageThread<'_> {
                 let cost = done.queued.cost;
                 parked.bytes -= cost;
                 let budget = &self.shared.inbound_budget;
-                self.shared.resume(budget.release(done.connection, cost - done.reserved, done.reserved));
+                self.shared.resume(budget.release(done.connection, cost - done.reserved, done.reserved, 1));
             }
         }
         let low = self.shared.config.overflow_limit / 2;

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "the driver reads the clock")]
 
 mod calls;
+mod counters;
 mod event_loop;
 mod hooks;
 mod message_thread;

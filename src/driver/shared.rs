@@ -1,7 +1,7 @@
 //! What the threads and the callers' handles share: the engine behind its lock, the queues, the way to end it all.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::calls::Recorder;
+use super::counters::{Counters, Happened};
 use super::event_loop::{EventLoop, LoopWaker};
 use super::peers_file::{self, SetAside};
 use super::{hooks, message_thread, now};
@@ -23,7 +24,7 @@ use crate::queue::events::{Event, Ring};
 use crate::queue::inbound;
 use crate::queue::inbound::Inbound;
 use crate::queue::link::{LinkState, once_bit};
-use crate::queue::message::{Incoming, Queued, Reader, Writer};
+use crate::queue::message::{Gauge, Incoming, Queued, Reader, Writer};
 use crate::queue::outbound::budget::{Refused, Wait};
 use crate::queue::outbound::{Command, Outbound, send_cost};
 use crate::watch::Watched;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(super) inbound_budget: inbound::Budget,
     /// The connections that are up, for callers who send without the engine's lock.
     pub(super) links: RwLock<IdMap<PeerId, Arc<LinkState>>>,
+    pub(super) counters: Counters,
     waker: LoopWaker,
     pub(super) ready: Mutex<Ready>,
     pub(super) ready_changed: Condvar,
@@ -64,9 +66,39 @@ pub(super) struct Core {
     pub(super) messages: Weak<Reader<Incoming>>,
     pub(super) rings: Vec<Weak<Ring>>,
     /// The queues of watches.
-    pub(super) watches: BTreeMap<WatchId, Sender<Vec<Queued<Watched>>>>,
+    pub(super) watches: BTreeMap<WatchId, WatchQueue>,
+    pub(super) happened: Happened,
     /// When message thread 0 wakes up by itself.
     pub(super) sleeps_until: Option<Instant>,
+}
+
+/// The queue of a watch.
+pub(super) struct WatchQueue {
+    pub(super) sender: Sender<Vec<Queued<Watched>>>,
+    pub(super) gauge: Arc<Gauge>,
+    /// What the watch did not deliver.
+    pub(super) missed: Arc<AtomicU64>,
+}
+
+impl Core {
+    fn end_watch(&mut self, watch: WatchId) {
+        if let Some(queue) = self.watches.remove(&watch) {
+            self.happened.announcements_missed += queue.missed.load(Ordering::Acquire);
+        }
+    }
+
+    fn end_watches(&mut self) {
+        let open: Vec<WatchId> = self.watches.keys().copied().collect();
+        open.into_iter().for_each(|watch| self.end_watch(watch));
+    }
+
+    fn note_event(&mut self, event: &Event, max_peers: usize) {
+        self.happened.note_event(event);
+        if self.happened.remembers_too_many(max_peers) {
+            let known = self.engine.peers(now()).into_iter().map(|peer| peer.id).collect();
+            self.happened.remember_only(&known);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,12 +126,14 @@ struct Ends {
 impl Core {
     /// Gives an event to whoever watches.
     fn tell(&mut self, event: &Event) {
+        let mut missed = 0;
         self.rings.retain(|ring| {
             ring.upgrade().is_some_and(|ring| {
-                ring.push(event.clone());
+                missed += u64::from(ring.push(event.clone()));
                 true
             })
         });
+        self.happened.events_missed += missed;
     }
 }
 
@@ -121,12 +155,14 @@ impl Shared {
                 messages: Weak::new(),
                 rings: Vec::new(),
                 watches: BTreeMap::new(),
+                happened: Happened::default(),
                 sleeps_until: None,
             }),
             outbound,
             inbound,
             inbound_budget: inbound::Budget::new(config.inbound_share, config.inbound_pool, pool_each),
             links: RwLock::default(),
+            counters: Counters::default(),
             waker: LoopWaker::default(),
             ready: Mutex::default(),
             ready_changed: Condvar::new(),
@@ -194,6 +230,7 @@ impl Shared {
         self.enter(|core, now| {
             if core.phase == Phase::New {
                 core.phase = Phase::Running;
+                core.happened.started = Some(now.instant);
                 core.engine.start(now);
             }
         });
@@ -244,9 +281,11 @@ impl Shared {
             match action {
                 Action::Event(event) => {
                     log_event(&event);
+                    core.note_event(&event, self.config.max_peers);
                     core.tell(&event);
                 }
                 Action::Complete { request, outcome } => {
+                    core.happened.note_request(&outcome.result);
                     let recorders =
                         core.recorders.iter().filter(|recorder| recorder.awaits(request)).cloned().collect();
                     todo.push(Todo::Complete { slot: core.slots.remove(&request), recorders, request, outcome });
@@ -263,10 +302,11 @@ impl Shared {
                     Some((_, items)) => items.push(item),
                     None => deliveries.push((watch, vec![item])),
                 },
-                Action::WatchOver { watch } => drop(core.watches.remove(&watch)),
+                Action::WatchOver { watch } => core.end_watch(watch),
                 // The loop must hear of a connection before its end, so these two go into its queue in the order in
                 // which the engine gave them.
                 Action::Connect { peer, connection, address } => {
+                    core.happened.dials += 1;
                     self.outbound.push(Command::Connect { connection, peer, address: address.clone() });
                     todo.push(Todo::WakeLoop);
                     todo.push(Todo::Engine(Action::Connect { peer, connection, address }));
@@ -282,7 +322,7 @@ impl Shared {
             if let Some(queue) = core.watches.get(&watch) {
                 // Under the lock, so that items keep their order; the queue takes whatever was charged. Without readers
                 // they are dropped.
-                drop(queue.send(items));
+                drop(queue.sender.send(items));
             }
         }
         let count = core.engine.ready_count();
@@ -463,7 +503,7 @@ impl Shared {
         }
         let mut core = self.core.lock();
         core.writers = Arc::default();
-        core.watches.clear();
+        core.end_watches();
         for ring in core.rings.drain(..).filter_map(|ring| ring.upgrade()) {
             ring.shut_down();
         }
@@ -491,7 +531,7 @@ impl Shared {
             }
             let mut core = self.core.lock();
             core.writers = Arc::default();
-            core.watches.clear();
+            core.end_watches();
             core.rings.drain(..).filter_map(|ring| ring.upgrade()).for_each(|ring| ring.shut_down());
         }
         for state in std::mem::take(&mut self.core.lock().broadcasts).into_values() {

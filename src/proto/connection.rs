@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use super::batch::FrameBatch;
 use super::keepalive::{Due, Keepalive};
-use super::outbox::Outbox;
-use super::{FrameRun, Link, PeerLimits, ProtocolError, Settings};
+use super::outbox::{Outbox, Sent};
+use super::{FrameRun, Link, PeerLimits, ProtocolError, Settings, Tally};
 use crate::message::{Message, NetworkAddress, Services, Version};
 use crate::wire::{Command, Frame, FrameDecoder, FrameError, FrameHeader, FramePart, sha256d};
 
@@ -39,6 +39,14 @@ pub(crate) struct Connection {
     got_protoconf: bool,
     /// Room granted to payloads that ended here, so that no batch carries it.
     unused_room: usize,
+    control: Control,
+}
+
+/// Messages of handshake and keepalive that nobody else sees.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    pub(crate) received: Tally,
+    pub(crate) sent: Tally,
 }
 
 /// What a connection has to tell.
@@ -112,6 +120,7 @@ impl Connection {
             keepalive: Keepalive::new(now, settings.ping_interval, settings.ping_timeout),
             got_protoconf: false,
             unused_room: 0,
+            control: Control::default(),
             settings,
         };
         if link == Link::Outbound {
@@ -195,12 +204,12 @@ impl Connection {
         self.outbox.normal_bytes()
     }
 
-    /// Notes that the socket took `n` bytes; returns how many of them had come through [`send`](Self::send).
-    pub(crate) fn mark_sent(&mut self, now: Instant, n: usize) -> usize {
+    /// Notes that the socket took `n` bytes; tells which of them had come through [`send`](Self::send).
+    pub(crate) fn mark_sent(&mut self, now: Instant, n: usize) -> Sent {
         let sent = self.outbox.mark_sent(n);
         self.keepalive.sent(now, sent.urgent);
         self.progress = (self.outbox.pending_bytes() > 0).then_some(now);
-        sent.normal
+        sent
     }
 
     /// Whether the peer's bytes may be taken; if not, they stay in the kernel.
@@ -228,6 +237,12 @@ impl Connection {
     /// Takes the room of payloads that ended here, to be given back; zero most of the time.
     pub(crate) fn take_unused_room(&mut self) -> usize {
         std::mem::take(&mut self.unused_room)
+    }
+
+    /// Takes the counts of messages dealt with here since the last time; `None` most of the time.
+    pub(crate) fn take_control(&mut self) -> Option<Control> {
+        let is_empty = self.control.received.is_empty() && self.control.sent.is_empty();
+        (!is_empty).then(|| std::mem::take(&mut self.control))
     }
 
     /// Bytes of granted room that no batch carries yet.
@@ -364,6 +379,20 @@ impl Connection {
         header: &FrameHeader,
         payload: &[u8],
     ) -> Result<bool, ProtocolError> {
+        let result = self.try_control(now, unix, header, payload);
+        if !matches!(result, Ok(false)) {
+            self.control.received.add(header.command);
+        }
+        result
+    }
+
+    fn try_control(
+        &mut self,
+        now: Instant,
+        unix: i64,
+        header: &FrameHeader,
+        payload: &[u8],
+    ) -> Result<bool, ProtocolError> {
         if matches!(self.stage, Stage::AwaitVersion)
             && !matches!(header.command, Command::VERSION | Command::REJECT)
         {
@@ -459,6 +488,7 @@ impl Connection {
 
     fn send_urgent(&mut self, now: Instant, message: &Message) {
         self.outbox.push_urgent(message.to_frame(self.settings.magic));
+        self.control.sent.add(message.command());
         self.note_waiting(now);
     }
 

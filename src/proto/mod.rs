@@ -10,10 +10,12 @@ mod keepalive;
 mod outbox;
 mod run;
 mod settings;
+mod tally;
 
 pub(crate) use batch::{FrameBatch, RawFrame};
-pub(crate) use connection::{Connection, Event};
+pub(crate) use connection::{Connection, Control, Event};
 pub use error::ProtocolError;
 pub(crate) use run::FrameRun;
 pub use settings::Link;
 pub(crate) use settings::{PeerLimits, Settings};
+pub(crate) use tally::Tally;

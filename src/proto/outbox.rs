@@ -34,6 +34,8 @@ pub(crate) struct Outbox {
 pub(crate) struct Sent {
     pub(crate) urgent: usize,
     pub(crate) normal: usize,
+    /// Normal frames whose last byte it took.
+    pub(crate) frames: usize,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,15 @@ impl Part {
             Self::Frame(frame) => frame,
             Self::Own(run) => run.bytes(),
             Self::Shared(run) => run.bytes(),
+        }
+    }
+
+    /// Frames that lie before `offset` as a whole.
+    fn frames_before(&self, offset: usize) -> usize {
+        match self {
+            Self::Frame(frame) => usize::from(offset >= frame.len()),
+            Self::Own(run) => run.frames_before(offset),
+            Self::Shared(run) => run.frames_before(offset),
         }
     }
 
@@ -145,13 +156,13 @@ impl Outbox {
         let mut sent = Sent::default();
         // The same order as in `parts`: the rest of a begun frame, the urgent lane, the normal lane.
         let begun = self.begun_len().min(left);
-        self.advance_normal(begun);
+        sent.frames += self.advance_normal(begun);
         left -= begun;
         sent.normal += begun;
         sent.urgent = left.min(self.urgent_bytes);
         self.advance_urgent(sent.urgent);
         left -= sent.urgent;
-        self.advance_normal(left);
+        sent.frames += self.advance_normal(left);
         sent.normal += left;
         sent
     }
@@ -190,12 +201,21 @@ impl Outbox {
         }
     }
 
-    fn advance_normal(&mut self, n: usize) {
+    /// Forgets normal bytes; returns how many frames end among them.
+    fn advance_normal(&mut self, n: usize) -> usize {
+        if n == 0 {
+            return 0;
+        }
+        // Those of the first part that had left before are not counted again.
+        let mut frames = 0;
+        let before = self.normal.front().map_or(0, |part| part.frames_before(self.normal_sent));
         self.normal_bytes -= n;
         self.normal_sent += n;
-        while let Some(part) = self.normal.front()
-            && self.normal_sent >= part.bytes().len()
-        {
+        while let Some(part) = self.normal.front() {
+            frames += part.frames_before(self.normal_sent);
+            if self.normal_sent < part.bytes().len() {
+                break;
+            }
             self.normal_sent -= part.bytes().len();
             self.normal.pop_front();
         }
@@ -203,6 +223,7 @@ impl Outbox {
             // An idle peer keeps no memory for a burst that is over.
             self.normal = VecDeque::new();
         }
+        frames - before
     }
 }
 

@@ -63,6 +63,11 @@ impl FrameRun {
         }
     }
 
+    /// Frames that lie before `offset` as a whole.
+    pub(crate) fn frames_before(&self, offset: usize) -> usize {
+        self.ends.partition_point(|&end| end as usize <= offset)
+    }
+
     /// The end of the frame that `offset` lies in; `offset` itself if a frame begins there.
     pub(crate) fn frame_end(&self, offset: usize) -> usize {
         if offset == 0 {

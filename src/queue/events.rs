@@ -158,15 +158,18 @@ impl Events {
 }
 
 impl Ring {
-    pub(crate) fn push(&self, event: Event) {
+    /// Adds an event; true if the oldest one is gone for it.
+    pub(crate) fn push(&self, event: Event) -> bool {
         let mut state = self.state.lock();
-        if state.events.len() >= self.limit {
+        let is_full = state.events.len() >= self.limit;
+        if is_full {
             state.events.pop_front();
             state.missed += 1;
         }
         state.events.push_back(event);
         drop(state);
         self.ready.notify_one();
+        is_full
     }
 
     pub(crate) fn shut_down(&self) {
@@ -196,7 +199,7 @@ mod tests {
     fn a_slow_reader_is_told_what_it_missed() {
         let (events, ring) = Events::new(2);
         let event = |n| Event::Missed { count: n };
-        (10..15).for_each(|n| ring.push(event(n)));
+        assert_eq!((10..15).filter(|&n| ring.push(event(n))).count(), 3);
         assert_eq!(events.try_recv(), Ok(Event::Missed { count: 3 }));
         assert_eq!(events.try_recv(), Ok(event(13)));
         assert_eq!(events.try_recv(), Ok(event(14)));

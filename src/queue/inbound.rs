@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::level::Level;
 use super::link::LinkState;
 use crate::error::DisconnectReason;
 use crate::message::Version;
 use crate::peer::{ConnectionId, IdMap, PeerId};
 use crate::proto::FrameBatch;
+use crate::stats::QueueStats;
 use crate::wire::Command;
 
 /// What a message thread is told, in order for each connection.
@@ -55,6 +57,7 @@ struct State {
     accounts: IdMap<ConnectionId, Account>,
     /// Always the sum of what the accounts have of the pool.
     pool_used: usize,
+    total: Level,
     /// Connections that wait for room in the pool, first come, first served.
     pool_line: VecDeque<ConnectionId>,
 }
@@ -91,14 +94,16 @@ impl Budget {
             account.wanted = 0;
         }
         state.pool_line.retain(|&waiting| waiting != connection);
-        self.give_back(&mut state, connection, 0, reserved)
+        self.give_back(&mut state, connection, 0, reserved, 0)
     }
 
-    /// Charges small frames that were taken; false if the connection must not be read until it is resumed.
-    pub(crate) fn charge(&self, connection: ConnectionId, n: usize) -> bool {
+    /// Charges frames that were taken; false if the connection must not be read until it is resumed.
+    pub(crate) fn charge(&self, connection: ConnectionId, n: usize, frames: usize) -> bool {
         let mut state = self.state.lock();
+        let state = &mut *state;
         let Some(account) = state.accounts.get_mut(&connection) else { return true };
         account.used += n;
+        state.total.add(n, frames);
         // Once starved it stays so until it is resumed, or nobody would resume it.
         account.starved |= account.used >= self.share;
         !account.starved
@@ -115,6 +120,7 @@ impl Budget {
         if is_next && !self.waits_for_itself(account) && n <= self.pool - state.pool_used {
             state.pool_line.retain(|&waiting| waiting != connection);
             state.pool_used += n;
+            state.total.add(n, 0);
             if let Some(account) = state.accounts.get_mut(&connection) {
                 account.pool_used += n;
                 account.wanted = 0;
@@ -127,12 +133,23 @@ impl Budget {
         false
     }
 
-    /// Gives back what frames were charged, `n` of the share and `reserved` of the pool.
+    /// Gives back what so many frames were charged, `n` of the share and `reserved` of the pool.
     ///
     /// Returns connections that may go on.
     #[must_use]
-    pub(crate) fn release(&self, connection: ConnectionId, n: usize, reserved: usize) -> Vec<ConnectionId> {
-        self.give_back(&mut self.state.lock(), connection, n, reserved)
+    pub(crate) fn release(
+        &self,
+        connection: ConnectionId,
+        n: usize,
+        reserved: usize,
+        frames: usize,
+    ) -> Vec<ConnectionId> {
+        self.give_back(&mut self.state.lock(), connection, n, reserved, frames)
+    }
+
+    /// How full all accounts are together.
+    pub(crate) fn stats(&self) -> QueueStats {
+        self.state.lock().total.stats()
     }
 
     /// Bytes charged to all connections together.
@@ -148,6 +165,7 @@ impl Budget {
         connection: ConnectionId,
         n: usize,
         reserved: usize,
+        frames: usize,
     ) -> Vec<ConnectionId> {
         let mut resumed = Vec::new();
         if let Some(account) = state.accounts.get_mut(&connection) {
@@ -155,6 +173,7 @@ impl Budget {
             account.used -= n;
             account.pool_used -= reserved;
             state.pool_used -= reserved;
+            state.total.sub(n + reserved, frames);
             if account.starved && account.used <= self.share / 2 && !account.closed {
                 account.starved = false;
                 resumed.push(connection);
@@ -210,22 +229,22 @@ mod tests {
     #[test]
     fn a_share_that_is_full_stops_only_its_own_peer() {
         let budget = budget();
-        assert!(budget.charge(A, 60));
-        assert!(!budget.charge(A, 60));
-        assert!(budget.charge(B, 60));
-        assert_eq!(budget.release(A, 60, 0), []);
-        assert_eq!(budget.release(A, 10, 0), [A]);
-        assert_eq!(budget.release(A, 50, 0), []);
+        assert!(budget.charge(A, 60, 0));
+        assert!(!budget.charge(A, 60, 0));
+        assert!(budget.charge(B, 60, 0));
+        assert_eq!(budget.release(A, 60, 0, 0), []);
+        assert_eq!(budget.release(A, 10, 0, 0), [A]);
+        assert_eq!(budget.release(A, 50, 0, 0), []);
     }
 
     #[test]
     fn a_connection_once_stopped_is_resumed_whatever_was_charged_meanwhile() {
         let budget = budget();
-        assert!(!budget.charge(A, 120));
-        assert_eq!(budget.release(A, 30, 0), []);
-        assert!(!budget.charge(A, 5), "it is not resumed yet");
-        assert_eq!(budget.release(A, 45, 0), [A]);
-        assert!(budget.charge(A, 5));
+        assert!(!budget.charge(A, 120, 0));
+        assert_eq!(budget.release(A, 30, 0, 0), []);
+        assert!(!budget.charge(A, 5, 0), "it is not resumed yet");
+        assert_eq!(budget.release(A, 45, 0, 0), [A]);
+        assert!(budget.charge(A, 5, 0));
     }
 
     #[test]
@@ -235,7 +254,7 @@ mod tests {
         assert!(!budget.reserve(B, 500));
         // It would fit, but B is first in line.
         assert!(!budget.reserve(C, 300));
-        assert_eq!(budget.release(A, 0, 600), [B, C]);
+        assert_eq!(budget.release(A, 0, 600, 0), [B, C]);
         assert!(!budget.reserve(C, 300), "B has not asked yet");
         assert!(budget.reserve(B, 500));
         assert!(budget.reserve(C, 300));
@@ -249,8 +268,8 @@ mod tests {
         assert!(!budget.reserve(A, 400));
         assert!(budget.reserve(B, 300));
         assert!(!budget.reserve(C, 500));
-        assert_eq!(budget.release(B, 0, 300), [C]);
-        assert_eq!(budget.release(A, 0, 400), [A, C]);
+        assert_eq!(budget.release(B, 0, 300, 0), [C]);
+        assert_eq!(budget.release(A, 0, 400, 0), [A, C]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::harm::{Harm, harm_of};
 use crate::message::{Message, Services};
 use crate::peer::ConnectionId;
 use crate::proto::PeerLimits;
+use crate::stats::Traffic;
 use crate::wire::Command;
 
 /// A connection that is up, as callers and message threads see it.
@@ -25,6 +26,29 @@ pub(crate) struct LinkState {
     pub(crate) closed: AtomicBool,
     /// Batches of frames in the inbound queue.
     pub(crate) in_flight: AtomicUsize,
+    pub(crate) traffic: LinkTraffic,
+}
+
+/// What has passed over a connection. The loop writes it all the time, and callers need not wait for its cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct LinkTraffic {
+    pub(crate) bytes_received: AtomicU64,
+    pub(crate) bytes_sent: AtomicU64,
+    pub(crate) messages_received: AtomicU64,
+    pub(crate) messages_sent: AtomicU64,
+}
+
+impl LinkTraffic {
+    pub(crate) fn read(&self) -> Traffic {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        Traffic {
+            bytes_received: read(&self.bytes_received),
+            bytes_sent: read(&self.bytes_sent),
+            messages_received: read(&self.messages_received),
+            messages_sent: read(&self.messages_sent),
+        }
+    }
 }
 
 impl LinkState {
@@ -37,6 +61,7 @@ impl LinkState {
             paused: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            traffic: LinkTraffic::default(),
         }
     }
 

@@ -14,6 +14,7 @@ use super::inbound::Inbound;
 use crate::error::{RecvError, TryRecvError};
 use crate::message::Message;
 use crate::peer::PeerId;
+use crate::stats::QueueStats;
 use crate::wire::Command;
 
 /// A message that no request, broadcast or stream has claimed, and who sent it.
@@ -67,6 +68,8 @@ pub(crate) struct Queued<T = Incoming> {
 pub(crate) struct Gauge {
     bytes: AtomicUsize,
     items: AtomicUsize,
+    most_bytes: AtomicUsize,
+    most_items: AtomicUsize,
     bytes_limit: usize,
     items_limit: usize,
     /// Somebody waits for room.
@@ -239,6 +242,11 @@ impl Writer {
         self.gauge.is_closed()
     }
 
+    /// How full the queue is, and has been.
+    pub(crate) fn stats(&self) -> QueueStats {
+        self.gauge.stats()
+    }
+
     /// Makes room for a message of this cost, which must be put in then; if there is none, the message threads are
     /// woken when there is.
     pub(crate) fn charge(&self, cost: usize) -> bool {
@@ -273,6 +281,8 @@ impl Gauge {
         Self {
             bytes: AtomicUsize::new(0),
             items: AtomicUsize::new(0),
+            most_bytes: AtomicUsize::new(0),
+            most_items: AtomicUsize::new(0),
             bytes_limit,
             items_limit,
             starved: AtomicBool::new(false),
@@ -288,6 +298,17 @@ impl Gauge {
 
     pub(crate) fn items(&self) -> usize {
         self.items.load(Ordering::SeqCst)
+    }
+
+    /// How full it is, and has been.
+    pub(crate) fn stats(&self) -> QueueStats {
+        let read = |number: &AtomicUsize| number.load(Ordering::Relaxed) as u64;
+        QueueStats {
+            items: read(&self.items),
+            bytes: read(&self.bytes),
+            most_items: read(&self.most_items),
+            most_bytes: read(&self.most_bytes),
+        }
     }
 
     /// Bytes and items that fit below the limits less an eighth, which is left for what nobody asks for.
@@ -322,7 +343,7 @@ impl Gauge {
         }
         let charged = self.charge_bytes(count, cost);
         if charged {
-            self.items.fetch_add(count, Ordering::SeqCst);
+            raise(&self.most_items, self.items.fetch_add(count, Ordering::SeqCst) + count);
         }
         charged
     }
@@ -333,7 +354,11 @@ impl Gauge {
             let is_alone = bytes == 0 && count == 1;
             (is_alone || bytes.saturating_add(cost) <= self.bytes_limit).then(|| bytes + cost)
         };
-        self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_ok()
+        let charged = self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits);
+        if let Ok(before) = charged {
+            raise(&self.most_bytes, before + cost);
+        }
+        charged.is_ok()
     }
 
     /// Gives back what an item was charged.
@@ -351,6 +376,13 @@ impl Gauge {
             // After the shutdown nobody needs to know.
             drop(thread.send(Inbound::Wake));
         }
+    }
+}
+
+/// Raises a high-water mark; most of the time it is high enough.
+fn raise(mark: &AtomicUsize, level: usize) {
+    if level > mark.load(Ordering::Relaxed) {
+        mark.fetch_max(level, Ordering::Relaxed);
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub(crate) mod events;
 pub(crate) mod inbound;
+pub(crate) mod level;
 pub(crate) mod link;
 pub(crate) mod message;
 pub(crate) mod outbound;

@@ -60,6 +60,22 @@ impl Command {
         std::str::from_utf8(&self.0[..self.len()]).unwrap_or_default()
     }
 
+    /// The place of a command of SV Node's among [`KNOWN`](Self::KNOWN); `None` of any other.
+    pub(crate) fn index(&self) -> Option<usize> {
+        index_of(self.key())
+    }
+
+    /// The twelve bytes as one number.
+    const fn key(&self) -> u128 {
+        let mut key = 0;
+        let mut i = 0;
+        while i < self.0.len() {
+            key = key << 8 | self.0[i] as u128;
+            i += 1;
+        }
+        key
+    }
+
     const fn len(&self) -> usize {
         let mut n = 0;
         while n < self.0.len() && self.0[n] != 0 {
@@ -107,6 +123,26 @@ macro_rules! commands {
                     None => panic!("command names are checked when compiled"),
                 };
             )*
+
+            /// All of them.
+            pub(crate) const KNOWN: &'static [Self] = &[$(Self::$name),*];
+        }
+
+        mod keys {
+            $(pub(super) const $name: u128 = super::Command::$name.key();)*
+        }
+
+        #[allow(clippy::upper_case_acronyms, reason = "named as the commands are")]
+        enum Index {
+            $($name),*
+        }
+
+        // Numbers are compared in a few steps, where names would be one by one.
+        const fn index_of(key: u128) -> Option<usize> {
+            match key {
+                $(keys::$name => Some(Index::$name as usize),)*
+                _ => None,
+            }
         }
     };
 }
@@ -164,6 +200,16 @@ mod tests {
         assert_eq!(Command::PING.to_string(), "ping");
         assert_eq!(Command::new("twelve chars").map(|c| c.to_string()).as_deref(), Some("twelve chars"));
         assert_eq!(Command::from_wire([0; 12]).map(|c| c.to_string()).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn every_known_command_has_its_index() {
+        for (index, command) in Command::KNOWN.iter().enumerate() {
+            assert_eq!(command.index(), Some(index), "{command}");
+        }
+        for other in ["", "txs", "twelve chars"] {
+            assert_eq!(Command::new(other).expect("a legal name").index(), None);
+        }
     }
 
     #[test]

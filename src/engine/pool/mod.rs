@@ -275,6 +275,8 @@ impl Engine {
             throughput: peer.measured.throughput.map(|rate| rate as u64),
             outstanding_requests: session.map_or(0, |session| session.outstanding.len()),
             failures: self.dialling.failures(&peer.address).saturating_add(peer.measured.failures),
+            // The driver sees what passes.
+            traffic: None,
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::peer::{ConnectionId, IdMap};
+use crate::queue::level::Level;
+use crate::stats::QueueStats;
 
 /// Bounds the frames that wait for each connection and for all together.
 ///
@@ -22,6 +24,9 @@ struct State {
     accounts: IdMap<ConnectionId, Account>,
     /// Always the sum over all accounts of what is charged beyond the share.
     pool_used: usize,
+    total: Level,
+    /// Frames of accounts that were closed before they had left.
+    unsent: u64,
     waiting: usize,
     shutdown: bool,
 }
@@ -29,6 +34,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Account {
     used: usize,
+    /// Frames that are charged; those that callers are still writing into a run are not counted yet.
+    frames: usize,
     /// Somebody wants to hear when half the share is free again.
     watched: bool,
     /// We do not read the peer, so it may never take what waits.
@@ -42,9 +49,13 @@ pub(crate) struct Charges<'a> {
 }
 
 impl Charges<'_> {
-    /// Charges `n` bytes if there is room now.
+    /// Charges `n` bytes for a frame if there is room now.
     pub(crate) fn try_charge(&mut self, connection: ConnectionId, n: usize) -> Result<(), Refused> {
-        self.budget.try_charge(&mut self.state, connection, n)
+        self.budget.try_charge(&mut self.state, connection, n, 1)
+    }
+
+    fn try_charge_ahead(&mut self, connection: ConnectionId, n: usize) -> Result<(), Refused> {
+        self.budget.try_charge(&mut self.state, connection, n, 0)
     }
 
     fn refund(&mut self, connection: ConnectionId, n: usize) {
@@ -52,6 +63,18 @@ impl Charges<'_> {
             let less = self.budget.pool_more(account.used - n, n);
             account.used -= n;
             self.state.pool_used -= less;
+            self.state.total.sub(n, 0);
+        }
+    }
+
+    fn count(&mut self, connection: ConnectionId, frames: usize) {
+        let state = &mut *self.state;
+        match state.accounts.get_mut(&connection) {
+            Some(account) => {
+                account.frames += frames;
+                state.total.add(0, frames);
+            }
+            None => state.unsent += frames as u64,
         }
     }
 }
@@ -91,6 +114,8 @@ impl Budget {
         let mut state = self.state.lock();
         if let Some(account) = state.accounts.remove(&connection) {
             state.pool_used -= account.used.saturating_sub(self.share);
+            state.total.sub(account.used, account.frames);
+            state.unsent += account.frames as u64;
         }
         self.room.notify_all();
     }
@@ -109,11 +134,11 @@ impl Budget {
         self.room.notify_all();
     }
 
-    /// Charges `n` bytes, waiting for room as `wait` says.
+    /// Charges `n` bytes for a frame, waiting for room as `wait` says.
     pub(crate) fn charge(&self, connection: ConnectionId, n: usize, wait: Wait) -> Result<(), Refused> {
         let mut state = self.state.lock();
         loop {
-            match self.try_charge(&mut state, connection, n) {
+            match self.try_charge(&mut state, connection, n, 1) {
                 Err(Refused::Full) => {}
                 done => return done,
             }
@@ -145,22 +170,29 @@ impl Budget {
     /// Charges `n` bytes to each of these accounts if all have room now; none is charged if one has not.
     pub(super) fn charge_all(&self, connections: &[ConnectionId], n: usize) -> bool {
         let mut charges = self.charges();
-        let refused = connections.iter().position(|&connection| charges.try_charge(connection, n).is_err());
+        let refused = connections.iter().position(|&connection| charges.try_charge_ahead(connection, n).is_err());
         let Some(refused) = refused else { return true };
         connections[..refused].iter().for_each(|&connection| charges.refund(connection, n));
         false
     }
 
-    /// Gives back `n` bytes that were charged ahead of frames. Nobody is told: the frames themselves are given back
-    /// later, and then whoever waits is.
-    pub(super) fn refund_all(&self, connections: &[ConnectionId], n: usize) {
-        if n > 0 {
-            let mut charges = self.charges();
-            connections.iter().for_each(|&connection| charges.refund(connection, n));
+    /// Counts the frames for which bytes were charged ahead, and gives back `n` bytes that were too many. Nobody is
+    /// told: the frames themselves are given back later, and then whoever waits is.
+    pub(super) fn settle_all(&self, connections: &[ConnectionId], n: usize, frames: usize) {
+        let mut charges = self.charges();
+        for &connection in connections {
+            charges.refund(connection, n);
+            charges.count(connection, frames);
         }
     }
 
-    fn try_charge(&self, state: &mut State, connection: ConnectionId, n: usize) -> Result<(), Refused> {
+    fn try_charge(
+        &self,
+        state: &mut State,
+        connection: ConnectionId,
+        n: usize,
+        frames: usize,
+    ) -> Result<(), Refused> {
         let limit = self.share.saturating_add(self.pool);
         if n > limit {
             return Err(Refused::TooLarge { limit });
@@ -174,11 +206,13 @@ impl Budget {
             return Err(Refused::Full);
         }
         account.used += n;
+        account.frames += frames;
         state.pool_used += more;
+        state.total.add(n, frames);
         Ok(())
     }
 
-    /// Charges `n` bytes beyond every limit: for what is bounded elsewhere, as requests are.
+    /// Charges `n` bytes for a frame, beyond every limit: for what is bounded elsewhere, as requests are.
     pub(crate) fn charge_anyway(&self, connection: ConnectionId, n: usize) -> Result<(), Refused> {
         let mut state = self.state.lock();
         if state.shutdown {
@@ -187,7 +221,9 @@ impl Budget {
         let account = state.accounts.get_mut(&connection).ok_or(Refused::Closed)?;
         let more = self.pool_more(account.used, n);
         account.used += n;
+        account.frames += 1;
         state.pool_used += more;
+        state.total.add(n, 1);
         Ok(())
     }
 
@@ -205,15 +241,19 @@ impl Budget {
         }
     }
 
-    /// Gives back `n` bytes; true if the account was watched and half its share is free again.
-    pub(crate) fn release(&self, connection: ConnectionId, n: usize) -> bool {
+    /// Gives back `n` bytes, and `frames` that have left; true if the account was watched and half its share is free
+    /// again.
+    pub(crate) fn release(&self, connection: ConnectionId, n: usize, frames: usize) -> bool {
         let mut state = self.state.lock();
+        let state = &mut *state;
         let Some(account) = state.accounts.get_mut(&connection) else {
             return false;
         };
-        debug_assert!(n <= account.used, "more given back than was charged");
+        debug_assert!(n <= account.used && frames <= account.frames, "more given back than was charged");
         let before = account.used;
         account.used -= n;
+        account.frames -= frames;
+        state.total.sub(n, frames);
         let is_low = account.used <= self.share / 2;
         let told = is_low && std::mem::take(&mut account.watched);
         let less = before.saturating_sub(self.share) - account.used.saturating_sub(self.share);
@@ -223,6 +263,12 @@ impl Budget {
             self.room.notify_all();
         }
         told
+    }
+
+    /// How full all accounts are together, and the frames that were dropped with theirs.
+    pub(crate) fn stats(&self) -> (QueueStats, u64) {
+        let state = self.state.lock();
+        (state.total.stats(), state.unsent)
     }
 
     fn pool_more(&self, used: usize, n: usize) -> usize {
@@ -246,7 +292,7 @@ mod tests {
         assert_eq!(budget.charge(A, 1, Wait::No), Err(Refused::Full));
         assert_eq!(budget.charge(B, 100, Wait::No), Ok(()));
         assert_eq!(budget.charge(B, 1, Wait::No), Err(Refused::Full));
-        budget.release(A, 60);
+        budget.release(A, 60, 0);
         assert_eq!(budget.charge(B, 50, Wait::No), Ok(()));
         assert_eq!(budget.charge(B, 151, Wait::No), Err(Refused::TooLarge { limit: 150 }));
         budget.close(B);
@@ -261,9 +307,9 @@ mod tests {
         assert!(!budget.watch(A));
         assert_eq!(budget.charge(A, 90, Wait::No), Ok(()));
         assert!(budget.watch(A));
-        assert!(!budget.release(A, 30));
-        assert!(budget.release(A, 10));
-        assert!(!budget.release(A, 50));
+        assert!(!budget.release(A, 30, 0));
+        assert!(budget.release(A, 10, 0));
+        assert!(!budget.release(A, 50, 0));
     }
 
     #[test]
@@ -282,7 +328,7 @@ mod tests {
             end(&budget);
             waiter.join().unwrap()
         };
-        assert_eq!(wait_for(|b| assert!(!b.release(A, 10))), Ok(()));
+        assert_eq!(wait_for(|b| assert!(!b.release(A, 10, 0))), Ok(()));
         assert_eq!(wait_for(|b| b.close(A)), Err(Refused::Closed));
         assert_eq!(wait_for(|b| b.set_paused(A, true)), Err(Refused::Paused));
         assert_eq!(wait_for(|b| b.shut_down()), Err(Refused::Shutdown));

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::link::LinkState;
 use crate::error::DisconnectReason;
 use crate::peer::{ConnectionId, PeerAddress, PeerId};
-use crate::proto::FrameRun;
+use crate::proto::{FrameRun, Tally};
 use crate::wire::{self, Frame};
 use budget::Budget;
 use open_run::OpenRun;
@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// Send one frame over several connections, charged to each.
     SendAll { connections: Vec<ConnectionId>, frame: Frame },
     /// Send small frames over several connections, charged to each.
-    SendRun { connections: Arc<[ConnectionId]>, run: Arc<FrameRun> },
+    SendRun { connections: Arc<[ConnectionId]>, run: Arc<FrameRun>, commands: Tally },
     /// End a connection.
     Close { connection: ConnectionId, reason: DisconnectReason },
     /// Read a connection, or leave its bytes in the kernel, as its messages are taken.
@@ -97,7 +97,7 @@ impl Outbound {
         if !open.charge(&self.budget, send_cost(len)) {
             return false;
         }
-        open.push(len, |out| {
+        open.push(frame.command, len, |out| {
             out.extend_from_slice(frame.header);
             out.extend_from_slice(frame.payload);
         });
@@ -110,8 +110,8 @@ impl Outbound {
     }
 
     fn close_run(&self, open: &mut OpenRun) {
-        if let Some((connections, run)) = open.take(&self.budget) {
-            self.send(Command::SendRun { connections, run });
+        if let Some((connections, run, commands)) = open.take(&self.budget) {
+            self.send(Command::SendRun { connections, run, commands });
         }
     }
 
@@ -161,7 +161,8 @@ mod tests {
         fn taken(&self) -> Vec<(Vec<u64>, String)> {
             self.outbound.flush();
             let taken = self.receiver.try_iter().map(|command| match command {
-                Command::SendRun { connections, run } => {
+                Command::SendRun { connections, run, commands } => {
+                    assert_eq!(commands.total(), run.count() as u64);
                     let text = String::from_utf8(run.bytes().to_vec()).unwrap();
                     (connections.iter().map(|c| c.0).collect(), text)
                 }
@@ -176,7 +177,7 @@ mod tests {
                 let connection = self.links[link].connection;
                 let fits = self.outbound.budget.charge(connection, n, Wait::No).is_ok();
                 if fits {
-                    self.outbound.budget.release(connection, n);
+                    self.outbound.budget.release(connection, n, 1);
                 }
                 fits
             };
@@ -226,7 +227,7 @@ mod tests {
         let scene = Scene::new(2 * send_cost(2));
         let queued: Vec<bool> = b"abcd".iter().map(|&letter| scene.push(&[0, 1], letter)).collect();
         assert_eq!(queued, [false, true, true, false]);
-        scene.outbound.budget.release(ConnectionId(1), send_cost(2));
+        scene.outbound.budget.release(ConnectionId(1), send_cost(2), 0);
         assert!(!scene.push(&[0, 1], b'e'), "the second is full");
         assert_eq!(scene.taken(), [(vec![1, 2], ":b:c".to_owned())]);
         assert_eq!([0, 1].map(|link| scene.room(link)), [send_cost(2), 0]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::LinkState;
 use super::budget::Budget;
 use crate::peer::{ConnectionId, PeerId};
-use crate::proto::FrameRun;
+use crate::proto::{FrameRun, Tally};
 use crate::wire::Command;
 
 /// Frames for the peers that the last ones were for.
@@ -16,6 +16,8 @@ pub(super) struct OpenRun {
     links: Vec<Arc<LinkState>>,
     connections: Arc<[ConnectionId]>,
     run: FrameRun,
+    /// The commands in `run`.
+    commands: Tally,
     /// Bytes charged to each connection that no frame has used yet; zero while the run is empty.
     credit: usize,
     /// The size of the run before, which the next one will have.
@@ -76,24 +78,25 @@ impl OpenRun {
     }
 
     /// Adds a frame that is charged.
-    pub(super) fn push(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn push(&mut self, command: Command, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         if self.run.is_empty() {
             // A stream that goes on fills as much again.
             self.run = FrameRun::with_capacity(self.last_len, self.last_count);
         }
         self.run.push(len, write);
+        self.commands.add(command);
     }
 
     /// Takes the run to be sent; `None` if there is none. The next one is for the same peers.
-    pub(super) fn take(&mut self, budget: &Budget) -> Option<(Arc<[ConnectionId]>, Arc<FrameRun>)> {
+    pub(super) fn take(&mut self, budget: &Budget) -> Option<(Arc<[ConnectionId]>, Arc<FrameRun>, Tally)> {
         if self.run.is_empty() {
             return None;
         }
-        budget.refund_all(&self.connections, std::mem::take(&mut self.credit));
+        budget.settle_all(&self.connections, std::mem::take(&mut self.credit), self.run.count());
         let mut run = std::mem::take(&mut self.run);
         (self.last_len, self.last_count) = (run.bytes().len(), run.count());
         run.shrink();
-        Some((self.connections.clone(), Arc::new(run)))
+        Some((self.connections.clone(), Arc::new(run), std::mem::take(&mut self.commands)))
     }
 }
 
