@@ -101,6 +101,21 @@ fn round_trips_are_timed_one_by_one() {
 }
 
 #[test]
+fn idle_connections_to_one_address_are_all_held_and_weighed() {
+    let (_node, address) = node(&[]);
+    let args = ["idle", "--peers", "20", "--seconds", "1", "--connect", &address];
+    let fields = ["mode", "peers", "connected", "seconds", "cpu_seconds", "rss_bytes", "rss_per_peer_bytes"];
+    let report = measure(&args, &fields);
+    assert_eq!((number(&report, "peers"), number(&report, "connected")), (20.0, 20.0));
+    assert!(number(&report, "seconds") >= 1.0);
+    if cfg!(target_os = "linux") {
+        assert!(number(&report, "rss_bytes") > 1e6 && number(&report, "cpu_seconds") >= 0.0);
+        // What twenty connections share weighs more than they do, but not this much.
+        assert!(number(&report, "rss_per_peer_bytes") < 1e6, "{report}");
+    }
+}
+
+#[test]
 fn hold_tells_what_becomes_of_each_connection_and_dials_once() {
     let (mut node, address) = node(&[]);
     let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string();
@@ -281,6 +296,9 @@ fn bad_arguments_are_named() {
         ("measure", &["round-trips", "--connect", peer, "--what", "tea"], "--what tea: expected ping or tx"),
         ("measure", &["round-trips", "--connect", peer, "--what", "tx", "--count", "1"], "--txid: needed here"),
         ("measure", &["round-trips", "--txid", "12"], "--txid 12: "),
+        ("measure", &["idle", "--connect", peer, "--seconds", "1"], "--peers: needed here"),
+        ("measure", &["idle", "--connect", peer, "--peers", "1"], "--seconds: needed here"),
+        ("measure", &["idle", "--connect", peer, "--peers", "0", "--seconds", "1"], "--peers 0: at least 1"),
         ("measure", &["hold", "--connect", peer], "--connect 127.0.0.1:1: hold reads"),
         ("measure", &["hold", "--network", "moon"], "--network moon: no network \"moon\""),
         ("measure", &["hold", "--timeout", "0"], "--timeout: from 1 second"),

@@ -3,6 +3,7 @@
 //! Run with `cargo run --release --example measure -- --help`. The far end can be a real node, or the example `testnode`.
 
 mod hold;
+mod idle;
 mod push;
 mod receive;
 mod round_trips;
@@ -26,6 +27,7 @@ Modes, each of which ends with one line of JSON on standard output:
   receive --count N           take N messages (tx, inv or headers) that the peers send unasked
   round-trips --count N --what ping|tx [--txid HEX]
                               ask N times, one at a time, the peers in turn
+  idle --peers N --seconds S  make N connections to the one peer named and let them be for S seconds
   hold                        connect once to each HOST:PORT (or port of 127.0.0.1) read from standard input, and
                               hold the connections until that ends; a line of JSON for each event, none at the end
 
@@ -48,6 +50,8 @@ struct Options {
     size: Option<usize>,
     what: Option<What>,
     txid: Option<Txid>,
+    peers: Option<usize>,
+    seconds: Option<u64>,
 }
 
 /// What is asked for in round trips.
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         let report = match mode.as_str() {
             "push" => push::run(&options),
             "receive" => receive::run(&options),
+            "idle" => idle::run(&options),
             _ => round_trips::run(&options),
         }?;
         println!("{report}");
@@ -92,10 +97,12 @@ fn parse(args: &mut Args, mode: &mut Option<String>) -> Result<Options, Failure>
         size: None,
         what: None,
         txid: None,
+        peers: None,
+        seconds: None,
     };
     while let Some(arg) = args.next()? {
         match arg.as_str() {
-            "push" | "receive" | "round-trips" | "hold" if mode.is_none() => *mode = Some(arg),
+            "push" | "receive" | "round-trips" | "idle" | "hold" if mode.is_none() => *mode = Some(arg),
             "--connect" => {
                 let address: PeerAddress = args.value()?;
                 if options.connect.contains(&address) {
@@ -109,6 +116,8 @@ fn parse(args: &mut Args, mode: &mut Option<String>) -> Result<Options, Failure>
             "--size" => options.size = Some(args.value()?),
             "--what" => options.what = Some(args.value()?),
             "--txid" => options.txid = Some(args.value()?),
+            "--peers" => options.peers = Some(args.value()?),
+            "--seconds" => options.seconds = Some(args.value()?),
             _ => return Err(args.unknown()),
         }
     }

@@ -25,8 +25,18 @@ impl Span {
 
 /// The most memory this process ever had, in bytes; `None` where the system does not tell (it is Linux that does).
 pub(crate) fn peak_rss_bytes() -> Option<u64> {
+    memory("VmHWM:")
+}
+
+/// The memory this process has now, in bytes; `None` where the system does not tell.
+#[allow(dead_code, reason = "not every example needs it")]
+pub(crate) fn rss_bytes() -> Option<u64> {
+    memory("VmRSS:")
+}
+
+fn memory(field: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1_024)
 }
 
