@@ -3,27 +3,29 @@
 //! The only code that names mio, whose edge-triggered rules it follows: read and write until the system says
 //! `WouldBlock`, or keep the socket on a list.
 
+mod dialling;
+mod socket;
+
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
 use super::counters::add;
-use super::message_thread;
 use super::shared::Shared;
 use crate::engine::Random;
 use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, IdMap, PeerAddress, PeerId};
-use crate::proto::{Connection, Control, Event, FrameBatch, Link, Settings};
+use crate::peer::{ConnectionId, IdMap};
+use crate::proto::{Connection, Settings};
 use crate::queue::inbound::Inbound;
-use crate::queue::link::LinkState;
 use crate::queue::outbound::{COMMAND_COST, Command};
+
+use socket::{Open, Socket, Stage, count_control, take_bytes};
 
 /// Wakes the event loop; many wakes while it is busy cost one.
 #[derive(Default)]
@@ -63,59 +65,6 @@ pub(super) struct EventLoop {
     buffer: Vec<u8>,
     /// Set when no new bytes are taken in: the instant by which everything must have left.
     flush_until: Option<Instant>,
-}
-
-/// One connection from the dial to its end.
-struct Socket {
-    peer: PeerId,
-    address: PeerAddress,
-    stage: Stage,
-    timer: Option<Instant>,
-    /// On the list `unread`.
-    is_unread: bool,
-    /// On the list `unwritten`.
-    is_unwritten: bool,
-}
-
-enum Stage {
-    /// A caller's dialler is at work.
-    Dialling {
-        deadline: Instant,
-    },
-    Connecting {
-        stream: TcpStream,
-        deadline: Instant,
-    },
-    Open(Box<Open>),
-}
-
-/// A connected socket.
-struct Open {
-    stream: TcpStream,
-    connection: Connection,
-    link: Arc<LinkState>,
-    readable: bool,
-    writable: bool,
-    /// The peer has ended its side; no event comes any more, so reads go on to the end.
-    ended: bool,
-    /// The message thread lets its messages come.
-    wanted: bool,
-    /// The inbound budget has room.
-    room: bool,
-    /// Bytes read but not taken by the connection, which waits for room.
-    leftover: Vec<u8>,
-    /// Since when we do not read, by our own choice.
-    paused_at: Option<Instant>,
-    /// Charges of commands done with, given back with the next bytes sent.
-    spent: usize,
-    /// Everything has left and our side is ended; the peer has yet to end his.
-    finished: bool,
-}
-
-impl Open {
-    fn may_read(&self) -> bool {
-        self.wanted && self.room && self.connection.wants_read()
-    }
 }
 
 impl EventLoop {
@@ -265,57 +214,6 @@ impl EventLoop {
         true
     }
 
-    fn connect(&mut self, now: Instant, id: ConnectionId, peer: PeerId, address: PeerAddress) {
-        let deadline = now + self.shared.config.connect_timeout;
-        let stage = if self.shared.config.dialler.is_some() {
-            Stage::Dialling { deadline }
-        } else {
-            // Names come here resolved.
-            let connected = address.socket_addr().ok_or(io::ErrorKind::InvalidInput.into());
-            match connected.and_then(TcpStream::connect) {
-                Ok(stream) => Stage::Connecting { stream, deadline },
-                Err(error) => return self.refuse(id, peer, DisconnectReason::Dial { kind: error.kind() }),
-            }
-        };
-        let mut socket = Socket { peer, address, stage, timer: None, is_unread: false, is_unwritten: false };
-        if let Stage::Connecting { stream, .. } = &mut socket.stage
-            && let Err(error) = register(&self.poll, stream, id)
-        {
-            return self.refuse(id, peer, DisconnectReason::Dial { kind: error.kind() });
-        }
-        self.sockets.insert(id, socket);
-        self.rearm(id);
-    }
-
-    /// Goes on with a connection that the caller's dialler made.
-    fn adopt(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        peer: PeerId,
-        result: Result<std::net::TcpStream, DisconnectReason>,
-    ) {
-        // It may have been given up on meanwhile.
-        let Some(Socket { address, stage: Stage::Dialling { .. }, .. }) = self.sockets.get(&id) else { return };
-        let address = address.clone();
-        let adopted = result.and_then(|stream| {
-            let dial_error = |error: io::Error| DisconnectReason::Dial { kind: error.kind() };
-            stream.set_nonblocking(true).map_err(dial_error)?;
-            let mut stream = TcpStream::from_std(stream);
-            register(&self.poll, &mut stream, id).map_err(dial_error)?;
-            Ok(stream)
-        });
-        match adopted {
-            Ok(stream) => self.open_connection(now, id, peer, address, stream),
-            Err(reason) => self.close(id, reason),
-        }
-    }
-
-    /// A connection that never was one.
-    fn refuse(&self, connection: ConnectionId, peer: PeerId, reason: DisconnectReason) {
-        self.shared.tell_message_thread_of(peer, Inbound::Down { connection, peer, reason });
-    }
-
     fn service(&mut self, now: Instant, id: ConnectionId, readable: bool, writable: bool, ended: bool) {
         if self.sockets.get(&id).is_some_and(|socket| matches!(socket.stage, Stage::Connecting { .. })) {
             // The event may tell of the first bytes too, and no other one will.
@@ -332,75 +230,6 @@ impl EventLoop {
         if readable {
             self.read_on(now, id);
         }
-    }
-
-    /// A connect is done when the socket has no error and knows its peer (mio's rule).
-    fn finish_connect(&mut self, now: Instant, id: ConnectionId) {
-        let Some(Socket { stage: Stage::Connecting { stream, .. }, peer, address, .. }) = self.sockets.get(&id)
-        else {
-            return;
-        };
-        let (peer, address) = (*peer, address.clone());
-        let failed = match stream.take_error() {
-            Ok(None) => match stream.peer_addr() {
-                Ok(_) => None,
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => return,
-                Err(error) => Some(error.kind()),
-            },
-            Ok(Some(error)) | Err(error) => Some(error.kind()),
-        };
-        if let Some(kind) = failed {
-            return self.close(id, DisconnectReason::Dial { kind });
-        }
-        let Some(mut socket) = self.sockets.remove(&id) else { return };
-        self.forget_timer(id, &mut socket);
-        if let Stage::Connecting { stream, .. } = socket.stage {
-            self.open_connection(now, id, peer, address, stream);
-        }
-    }
-
-    fn open_connection(
-        &mut self,
-        now: Instant,
-        id: ConnectionId,
-        peer: PeerId,
-        address: PeerAddress,
-        stream: TcpStream,
-    ) {
-        if let Some(mut dialling) = self.sockets.remove(&id) {
-            self.forget_timer(id, &mut dialling);
-        }
-        // Requests are small and waited for.
-        if let Err(error) = stream.set_nodelay(true) {
-            log::debug!(target: "conduit::driver", "{peer}: no TCP_NODELAY: {error}");
-        }
-        let nonce = self.random.next();
-        let settings = self.settings.clone();
-        // Nobody told us the address behind a name that a proxy resolved, and the peer knows its own.
-        let remote = address.socket_addr().unwrap_or(NOWHERE);
-        let connection = Connection::new(settings, Link::Outbound, remote, nonce, now, super::now().unix);
-        self.shared.outbound.budget.open(id);
-        self.shared.inbound_budget.open(id);
-        let mut open = Open {
-            stream,
-            connection,
-            link: Arc::new(LinkState::new(id)),
-            readable: true,
-            writable: true,
-            ended: false,
-            wanted: true,
-            room: true,
-            leftover: Vec::new(),
-            paused_at: None,
-            spent: 0,
-            finished: false,
-        };
-        count_control(&self.shared, &mut open);
-        let stage = Stage::Open(Box::new(open));
-        log::debug!(target: "conduit::driver", "{peer}: connected to {address}");
-        self.sockets.insert(id, Socket { peer, address, stage, timer: None, is_unread: false, is_unwritten: true });
-        self.unwritten.push(id);
-        self.rearm(id);
     }
 
     /// Reads a socket as far as it may be read, and notes whether we are the ones who do not read it.
@@ -694,106 +523,6 @@ impl EventLoop {
     }
 }
 
-/// Gives bytes to the connection, and what it makes of them to the message thread; keeps what it does not take.
-fn take_bytes(
-    shared: &Arc<Shared>,
-    now: Instant,
-    id: ConnectionId,
-    peer: PeerId,
-    open: &mut Open,
-    bytes: &[u8],
-) -> Result<(), DisconnectReason> {
-    let mut input = bytes;
-    loop {
-        if let Some(n) = open.connection.wants_room() {
-            if !shared.inbound_budget.reserve(id, n) {
-                open.room = false;
-                break;
-            }
-            open.connection.grant_room();
-        }
-        let result = open.connection.handle_bytes(now, super::now().unix, &mut input);
-        count_control(shared, open);
-        // What was whole before the fault is still delivered.
-        while let Some(event) = open.connection.poll_event() {
-            take_event(shared, id, peer, open, event);
-        }
-        result?;
-        let unused = open.connection.take_unused_room();
-        if unused > 0 {
-            shared.resume(shared.inbound_budget.release(id, 0, unused, 0));
-        }
-        if open.connection.wants_room().is_none() {
-            break;
-        }
-    }
-    open.leftover = input.to_vec();
-    Ok(())
-}
-
-fn take_event(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, event: Event) {
-    let inbound = match event {
-        Event::Established(version) => {
-            open.link.services.store(version.services.0, Ordering::Release);
-            shared.links.write().insert(peer, open.link.clone());
-            Inbound::Up { connection, peer, version }
-        }
-        Event::Frames(batch) => return take_frames(shared, connection, peer, open, batch),
-        Event::Limits(limits) => {
-            // Callers' frames are held against it; the engine's own are smaller than every limit.
-            open.link.limit.store(limits.max_recv_payload_length(), Ordering::Release);
-            return;
-        }
-        Event::RoundTrip(round_trip) => Inbound::RoundTrip { peer, round_trip },
-        Event::Oversized { command, length, start } => {
-            add(&shared.counters.oversized, 1);
-            Inbound::Oversized { connection, peer, command, length, start }
-        }
-    };
-    shared.tell_message_thread_of(peer, inbound);
-}
-
-fn take_frames(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, batch: FrameBatch) {
-    let cost = batch.cost() - batch.reserved;
-    for same in batch.frames.chunk_by(|a, b| a.command == b.command) {
-        shared.counters.received.add(same[0].command, same.len() as u64);
-    }
-    add(&open.link.traffic.messages_received, batch.frames.len() as u64);
-    if !shared.inbound_budget.charge(connection, cost, batch.frames.len()) {
-        open.room = false;
-    }
-    // A small reply with nothing before it is finished here: waking a thread would be most of its round trip.
-    let batch = if batch.frames.len() == 1
-        && batch.bytes.len() <= SHORT_CUT_BYTES
-        && open.link.in_flight.load(Ordering::Acquire) == 0
-    {
-        match message_thread::finish_here(shared, connection, peer, batch) {
-            None => return,
-            Some(batch) => batch,
-        }
-    } else {
-        batch
-    };
-    open.link.in_flight.fetch_add(1, Ordering::AcqRel);
-    let link = open.link.clone();
-    shared.tell_message_thread_of(peer, Inbound::Frames { connection, peer, batch, link });
-}
-
-/// Counts what the connection dealt with by itself.
-fn count_control(shared: &Shared, open: &mut Open) {
-    if let Some(Control { received, sent }) = open.connection.take_control() {
-        shared.counters.received.add_all(&received, 1);
-        shared.counters.sent.add_all(&sent, 1);
-        add(&open.link.traffic.messages_received, received.total());
-        add(&open.link.traffic.messages_sent, sent.total());
-    }
-}
-
-fn register(poll: &Poll, stream: &mut TcpStream, id: ConnectionId) -> io::Result<()> {
-    // Ids count up from one, so the waker's token is never theirs.
-    poll.registry().register(stream, Token(id.0 as usize), Interest::READABLE | Interest::WRITABLE)
-}
-
 const WAKER: Token = Token(usize::MAX);
 const EVENTS: usize = 1_024;
 /// Bytes of one read. What one read brings may lie over a limit: `READ_SLACK` in `config` counts on this size.
@@ -802,5 +531,3 @@ const READ_SIZE: usize = 128 * 1_024;
 const READS_PER_TURN: usize = 8;
 const COMMANDS_PER_TURN: usize = 256;
 const SLICES: usize = 64;
-const SHORT_CUT_BYTES: usize = 4_096;
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);

@@ -1,0 +1,167 @@
+//! One socket from the dial to its end, and what becomes of the bytes it brings.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use crate::driver::counters::add;
+use crate::driver::message_thread;
+use crate::driver::shared::Shared;
+use crate::error::DisconnectReason;
+use crate::peer::{ConnectionId, PeerAddress, PeerId};
+use crate::proto::{Connection, Control, Event, FrameBatch};
+use crate::queue::inbound::Inbound;
+use crate::queue::link::LinkState;
+
+/// One connection from the dial to its end.
+pub(super) struct Socket {
+    pub(super) peer: PeerId,
+    pub(super) address: PeerAddress,
+    pub(super) stage: Stage,
+    pub(super) timer: Option<Instant>,
+    /// On the list `unread`.
+    pub(super) is_unread: bool,
+    /// On the list `unwritten`.
+    pub(super) is_unwritten: bool,
+}
+
+pub(super) enum Stage {
+    /// A caller's dialler is at work.
+    Dialling {
+        deadline: Instant,
+    },
+    Connecting {
+        stream: TcpStream,
+        deadline: Instant,
+    },
+    Open(Box<Open>),
+}
+
+/// A connected socket.
+pub(super) struct Open {
+    pub(super) stream: TcpStream,
+    pub(super) connection: Connection,
+    pub(super) link: Arc<LinkState>,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    /// The peer has ended its side; no event comes any more, so reads go on to the end.
+    pub(super) ended: bool,
+    /// The message thread lets its messages come.
+    pub(super) wanted: bool,
+    /// The inbound budget has room.
+    pub(super) room: bool,
+    /// Bytes read but not taken by the connection, which waits for room.
+    pub(super) leftover: Vec<u8>,
+    /// Since when we do not read, by our own choice.
+    pub(super) paused_at: Option<Instant>,
+    /// Charges of commands done with, given back with the next bytes sent.
+    pub(super) spent: usize,
+    /// Everything has left and our side is ended; the peer has yet to end his.
+    pub(super) finished: bool,
+}
+
+impl Open {
+    pub(super) fn may_read(&self) -> bool {
+        self.wanted && self.room && self.connection.wants_read()
+    }
+}
+
+/// Gives bytes to the connection, and what it makes of them to the message thread; keeps what it does not take.
+pub(super) fn take_bytes(
+    shared: &Arc<Shared>,
+    now: Instant,
+    id: ConnectionId,
+    peer: PeerId,
+    open: &mut Open,
+    bytes: &[u8],
+) -> Result<(), DisconnectReason> {
+    let mut input = bytes;
+    loop {
+        if let Some(n) = open.connection.wants_room() {
+            if !shared.inbound_budget.reserve(id, n) {
+                open.room = false;
+                break;
+            }
+            open.connection.grant_room();
+        }
+        let result = open.connection.handle_bytes(now, crate::driver::now().unix, &mut input);
+        count_control(shared, open);
+        // What was whole before the fault is still delivered.
+        while let Some(event) = open.connection.poll_event() {
+            take_event(shared, id, peer, open, event);
+        }
+        result?;
+        let unused = open.connection.take_unused_room();
+        if unused > 0 {
+            shared.resume(shared.inbound_budget.release(id, 0, unused, 0));
+        }
+        if open.connection.wants_room().is_none() {
+            break;
+        }
+    }
+    open.leftover = input.to_vec();
+    Ok(())
+}
+
+fn take_event(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, event: Event) {
+    let inbound = match event {
+        Event::Established(version) => {
+            open.link.services.store(version.services.0, Ordering::Release);
+            shared.links.write().insert(peer, open.link.clone());
+            Inbound::Up { connection, peer, version }
+        }
+        Event::Frames(batch) => return take_frames(shared, connection, peer, open, batch),
+        Event::Limits(limits) => {
+            // Callers' frames are held against it; the engine's own are smaller than every limit.
+            open.link.limit.store(limits.max_recv_payload_length(), Ordering::Release);
+            return;
+        }
+        Event::RoundTrip(round_trip) => Inbound::RoundTrip { peer, round_trip },
+        Event::Oversized { command, length, start } => {
+            add(&shared.counters.oversized, 1);
+            Inbound::Oversized { connection, peer, command, length, start }
+        }
+    };
+    shared.tell_message_thread_of(peer, inbound);
+}
+
+fn take_frames(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, batch: FrameBatch) {
+    let cost = batch.cost() - batch.reserved;
+    for same in batch.frames.chunk_by(|a, b| a.command == b.command) {
+        shared.counters.received.add(same[0].command, same.len() as u64);
+    }
+    add(&open.link.traffic.messages_received, batch.frames.len() as u64);
+    if !shared.inbound_budget.charge(connection, cost, batch.frames.len()) {
+        open.room = false;
+    }
+    // A small reply with nothing before it is finished here: waking a thread would be most of its round trip.
+    let batch = if batch.frames.len() == 1
+        && batch.bytes.len() <= SHORT_CUT_BYTES
+        && open.link.in_flight.load(Ordering::Acquire) == 0
+    {
+        match message_thread::finish_here(shared, connection, peer, batch) {
+            None => return,
+            Some(batch) => batch,
+        }
+    } else {
+        batch
+    };
+    open.link.in_flight.fetch_add(1, Ordering::AcqRel);
+    let link = open.link.clone();
+    shared.tell_message_thread_of(peer, Inbound::Frames { connection, peer, batch, link });
+}
+
+/// Counts what the connection dealt with by itself.
+pub(super) fn count_control(shared: &Shared, open: &mut Open) {
+    if let Some(Control { received, sent }) = open.connection.take_control() {
+        shared.counters.received.add_all(&received, 1);
+        shared.counters.sent.add_all(&sent, 1);
+        add(&open.link.traffic.messages_received, received.total());
+        add(&open.link.traffic.messages_sent, sent.total());
+    }
+}
+
+/// Replies up to this are finished in the event loop, bytes.
+const SHORT_CUT_BYTES: usize = 4_096;
