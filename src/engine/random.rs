@@ -21,9 +21,13 @@ impl Random {
 
     /// A factor between 0.75 and 1.25.
     pub(crate) fn jitter(&mut self) -> f64 {
-        // The upper 53 bits are a fraction.
-        let fraction = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
-        0.75 + fraction / 2.0
+        0.75 + self.fraction() / 2.0
+    }
+
+    /// From 0 to below 1.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        // The upper 53 bits.
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

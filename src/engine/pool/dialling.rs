@@ -281,7 +281,9 @@ impl Engine {
             let free = self.dialling.ended(end.address);
             self.dial_soon(now, free, now.instant);
         }
-        at
+        // Several that were lost together do not come back together.
+        let is_one_of_many = self.dialling.peers_at(end.address).nth(1).is_some();
+        if is_one_of_many { at + self.config.redial_min.mul_f64(self.random.fraction()) } else { at }
     }
 
     /// Takes back what failed since our own network failed, and dials again, each at a time of its own.
