@@ -164,6 +164,9 @@ impl MessageThread<'_> {
                 }
                 shared.enter(|core, now| core.engine.handle_down(now, peer, connection, reason));
             }
+            Inbound::ReadAgain { connection, peer } => {
+                shared.enter(|core, now| core.engine.handle_read_again(now, peer, connection));
+            }
             Inbound::RoundTrip { peer, round_trip } => {
                 shared.enter(|core, _| core.engine.handle_round_trip(peer, round_trip));
             }

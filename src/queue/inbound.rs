@@ -27,6 +27,8 @@ pub(crate) enum Inbound {
     Frames { connection: ConnectionId, peer: PeerId, batch: FrameBatch, link: Arc<LinkState> },
     /// A keepalive ping came back.
     RoundTrip { peer: PeerId, round_trip: Duration },
+    /// A connection that we did not read, by our own choice, is read again; what it sent meanwhile follows.
+    ReadAgain { connection: ConnectionId, peer: PeerId },
     /// A payload above the stream threshold is being skipped; `start` has its first bytes.
     Oversized { connection: ConnectionId, peer: PeerId, command: Command, length: u64, start: Vec<u8> },
     /// Half the outbound share of a watched connection is free again.

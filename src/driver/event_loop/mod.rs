@@ -234,6 +234,7 @@ impl EventLoop {
 
     /// Reads a socket as far as it may be read, and notes whether we are the ones who do not read it.
     fn read_on(&mut self, now: Instant, id: ConnectionId) {
+        self.note_read_again(id);
         if let Err(reason) = self.try_read(now, id) {
             return self.close(id, reason);
         }
@@ -249,6 +250,17 @@ impl EventLoop {
         }
         self.rearm(id);
         self.note_unwritten(id);
+    }
+
+    /// Tells that a socket is read again, before what it brings.
+    fn note_read_again(&self, id: ConnectionId) {
+        if let Some(Socket { stage: Stage::Open(open), peer, .. }) = self.sockets.get(&id)
+            && open.paused_at.is_some()
+            && open.wanted
+            && open.room
+        {
+            self.shared.tell_message_thread_of(*peer, Inbound::ReadAgain { connection: id, peer: *peer });
+        }
     }
 
     fn try_read(&mut self, now: Instant, id: ConnectionId) -> Result<(), DisconnectReason> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Peer, Session, Standing};
 use crate::engine::{Action, Engine, Now};
-use crate::peer::PeerId;
+use crate::peer::{ConnectionId, PeerId};
 use crate::queue::events::Event;
 use crate::request::{Answer, Question};
 
@@ -95,6 +95,13 @@ impl Engine {
     pub(crate) fn handle_round_trip(&mut self, id: PeerId, round_trip: Duration) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.measured.add_latency(round_trip);
+        }
+    }
+
+    /// A peer that lay unread because of us is read again: what it was asked before says nothing about its pace.
+    pub(crate) fn handle_read_again(&mut self, now: Now, id: PeerId, connection: ConnectionId) {
+        if let Some(session) = self.session_mut(id, connection) {
+            session.read_since = now.instant;
         }
     }
 
