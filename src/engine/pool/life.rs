@@ -121,7 +121,7 @@ impl Engine {
             self.lose_broadcast_peer(now, id, &session.to_serve);
             self.move_requests(now, id, session.outstanding.requests(), &reason);
             self.lose_watched_peer(now, connection);
-            if was_verified && self.ready == 0 {
+            if was_verified && self.ready == 0 && reason != DisconnectReason::Shutdown {
                 self.tell_no_peers();
             }
         }
