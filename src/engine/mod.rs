@@ -49,6 +49,8 @@ pub(crate) struct Engine {
     /// The dialler takes names. Asked once, as a caller's code must not run under the engine's lock.
     dials_names: bool,
     started: bool,
+    /// Everything was ended, so nobody is looked for any more.
+    over: bool,
     peers: BTreeMap<PeerId, Peer>,
     /// Always the number of `peers` that are connected and known to be on our chain.
     ready: usize,
@@ -144,6 +146,7 @@ impl Engine {
             config,
             random,
             started: false,
+            over: false,
             peers: BTreeMap::new(),
             ready: 0,
             dialling: Dialling::default(),

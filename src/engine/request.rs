@@ -187,8 +187,9 @@ impl Engine {
         open
     }
 
-    /// Ends every request with the same error.
+    /// Ends every request with the same error; nothing begins any more.
     pub(crate) fn fail_all(&mut self, now: Now, error: &RequestError) {
+        self.over = true;
         self.end_watches();
         let mut all: Vec<_> = self.requests.keys().copied().collect();
         all.sort_unstable();

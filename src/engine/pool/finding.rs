@@ -73,7 +73,7 @@ impl Engine {
     /// Whether others than named peers may be dialled.
     fn may_find(&self) -> bool {
         let is_wanted = self.config.discover || !self.peers.values().any(|peer| peer.named);
-        self.started && is_wanted && !self.config.only_named_peers
+        self.started && !self.over && is_wanted && !self.config.only_named_peers
     }
 
     /// Found peers that are wanted besides those there are.
