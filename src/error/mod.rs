@@ -1,5 +1,8 @@
 //! Every error a caller can meet, one enum per question he asks.
 
+mod disconnect;
+mod request;
+
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -7,11 +10,11 @@ use std::time::Duration;
 
 pub use crate::block::{MerkleError, PartialTreeError};
 pub use crate::harm::Harm;
-use crate::message::Services;
 pub use crate::network::UnknownNetwork;
-use crate::peer::{PeerAddress, PeerId};
 pub use crate::proto::ProtocolError;
 pub use crate::wire::{Command, DecodeError, FrameError, ParseHashError};
+pub use disconnect::DisconnectReason;
+pub use request::{Attempt, AttemptFailure, RequestError};
 
 /// Why settings are refused.
 #[non_exhaustive]
@@ -209,160 +212,6 @@ impl<T> fmt::Display for SendError<T> {
 
 impl<T: fmt::Debug> Error for SendError<T> {}
 
-/// Why a request ended without its reply.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RequestError {
-    /// The conduit was not started, so a blocking call would wait for ever.
-    NotStarted,
-    /// No peer could be asked until the deadline, or the only one that might be asked is not known any more.
-    NoPeers,
-    /// Every peer that was asked said it does not have what was wanted.
-    NotFound {
-        /// The peers asked.
-        attempts: Vec<Attempt>,
-    },
-    /// The deadline passed; unknown blocks are met with silence, for one.
-    TimedOut {
-        /// The peers asked and what became of each.
-        attempts: Vec<Attempt>,
-    },
-    /// Every attempt failed before the deadline.
-    Failed {
-        /// The peers asked and why each failed.
-        attempts: Vec<Attempt>,
-    },
-    /// The reply is over `stream_threshold`, or what was gathered for it over `requests_limit`; sizes are in bytes.
-    TooLarge {
-        /// The reply's size.
-        length: u64,
-        /// The setting.
-        limit: u64,
-    },
-    /// The reply lies behind more unread messages than `overflow_limit`: the message queue must be read.
-    MessageQueueFull,
-    /// `requests_limit` is reached.
-    TooManyRequests,
-    /// Nodes punish this question, and the request does not insist on it.
-    Harmful(Harm),
-    /// The request names nothing to ask for, or more than fits one message.
-    Invalid {
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// The caller cancelled it.
-    Cancelled,
-    /// The conduit is shut down.
-    Shutdown,
-    /// A thread of the conduit panicked, which is a bug in it.
-    Crashed,
-}
-
-impl RequestError {
-    /// The variant's name in lower case with underscores, as it stands in JSON.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::NotStarted => "not_started",
-            Self::NoPeers => "no_peers",
-            Self::NotFound { .. } => "not_found",
-            Self::TimedOut { .. } => "timed_out",
-            Self::Failed { .. } => "failed",
-            Self::TooLarge { .. } => "too_large",
-            Self::MessageQueueFull => "message_queue_full",
-            Self::TooManyRequests => "too_many_requests",
-            Self::Harmful(_) => "harmful",
-            Self::Invalid { .. } => "invalid",
-            Self::Cancelled => "cancelled",
-            Self::Shutdown => "shutdown",
-            Self::Crashed => "crashed",
-        }
-    }
-}
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotStarted => f.write_str("the conduit is not started"),
-            Self::NoPeers => f.write_str("no peer could be asked"),
-            Self::NotFound { attempts } => write!(f, "not found{}", List(attempts)),
-            Self::TimedOut { attempts } => write!(f, "timed out{}", List(attempts)),
-            Self::Failed { attempts } => write!(f, "every attempt failed{}", List(attempts)),
-            Self::TooLarge { length, limit } => {
-                write!(f, "reply of {length} bytes is over the limit of {limit}")
-            }
-            Self::MessageQueueFull => f.write_str("the message queue is full and must be read first"),
-            Self::TooManyRequests => f.write_str("too many requests are under way"),
-            Self::Harmful(harm) => harm.fmt(f),
-            Self::Invalid { what } => write!(f, "invalid request: {what}"),
-            Self::Cancelled => f.write_str("cancelled"),
-            Self::Shutdown => f.write_str("the conduit is shut down"),
-            Self::Crashed => f.write_str("a thread of the conduit panicked"),
-        }
-    }
-}
-
-impl Error for RequestError {}
-
-/// One peer that was asked, and why it gave no reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Attempt {
-    /// The peer.
-    pub peer: PeerId,
-    /// Its address.
-    pub address: PeerAddress,
-    /// What it did.
-    pub failure: AttemptFailure,
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.address, self.failure)
-    }
-}
-
-/// What a peer did instead of answering.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub enum AttemptFailure {
-    /// It said that it does not have it.
-    NotFound,
-    /// It did not answer in its share of the time.
-    TimedOut,
-    /// Its connection was lost.
-    Disconnected,
-    /// Its answer was wrong.
-    WrongAnswer,
-    /// It had no room for so large a reply at the time.
-    TooBusy,
-}
-
-impl fmt::Display for AttemptFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotFound => "does not have it",
-            Self::TimedOut => "did not answer in time",
-            Self::Disconnected => "was lost",
-            Self::WrongAnswer => "answered wrongly",
-            Self::TooBusy => "was too busy",
-        })
-    }
-}
-
-/// Writes attempts behind a colon.
-struct List<'a>(&'a [Attempt]);
-
-impl fmt::Display for List<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, attempt) in self.0.iter().enumerate() {
-            write!(f, "{}{attempt}", if i == 0 { ": " } else { ", " })?;
-        }
-        Ok(())
-    }
-}
-
 /// Why a broadcast cannot begin; the transaction is given back.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -525,119 +374,6 @@ impl fmt::Display for FileFault {
 }
 
 impl Error for FileFault {}
-
-/// Why a connection ended, or was not made.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DisconnectReason {
-    /// The name did not resolve.
-    Resolve {
-        /// What the resolver said.
-        kind: io::ErrorKind,
-    },
-    /// The connection could not be made.
-    Dial {
-        /// What the system, or the dialler, said.
-        kind: io::ErrorKind,
-    },
-    /// A resolver or dialler of the caller's panicked.
-    HookPanicked,
-    /// The peer broke the protocol, or fell silent.
-    Protocol(ProtocolError),
-    /// The peer closed the connection.
-    ClosedByPeer,
-    /// The connection broke.
-    Io {
-        /// What the system said.
-        kind: io::ErrorKind,
-    },
-    /// Our side's fault: nobody took this peer's messages for `pause_limit`.
-    PausedTooLong,
-    /// The peer calls itself by the name of another chain's software.
-    OtherChain {
-        /// What it calls itself.
-        user_agent: String,
-    },
-    /// The peer, which was found and not named, does not offer what we need.
-    MissingServices {
-        /// What it offers.
-        services: Services,
-    },
-    /// The peer is on another chain: it has another block where ours has its fork marker.
-    WrongChain,
-    /// The peer's answer to the question for the fork marker is none: it follows nothing asked, or has no work.
-    BadForkAnswer,
-    /// The caller asked for it.
-    Requested,
-    /// The caller banned the peer.
-    Banned,
-    /// The conduit is shut down.
-    Shutdown,
-}
-
-impl DisconnectReason {
-    /// The variant's name in lower case with underscores, of a protocol error that of what was wrong.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Resolve { .. } => "resolve",
-            Self::Dial { .. } => "dial",
-            Self::HookPanicked => "hook_panicked",
-            Self::Protocol(error) => error.name(),
-            Self::ClosedByPeer => "closed_by_peer",
-            Self::Io { .. } => "io",
-            Self::PausedTooLong => "paused_too_long",
-            Self::OtherChain { .. } => "other_chain",
-            Self::MissingServices { .. } => "missing_services",
-            Self::WrongChain => "wrong_chain",
-            Self::BadForkAnswer => "bad_fork_answer",
-            Self::Requested => "requested",
-            Self::Banned => "banned",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
-
-impl fmt::Display for DisconnectReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Resolve { kind } => write!(f, "the name did not resolve: {kind}"),
-            Self::Dial { kind } => write!(f, "could not connect: {kind}"),
-            Self::HookPanicked => f.write_str("the resolver or dialler panicked"),
-            Self::Protocol(error) => error.fmt(f),
-            Self::ClosedByPeer => f.write_str("closed by the peer"),
-            Self::Io { kind } => write!(f, "connection broken: {kind}"),
-            Self::PausedTooLong => f.write_str("we did not take its messages for too long"),
-            Self::OtherChain { user_agent } => write!(f, "{user_agent:?} is software of another chain"),
-            Self::MissingServices { services } => write!(f, "does not offer what is needed, only {services}"),
-            Self::WrongChain => f.write_str("is on another chain"),
-            Self::BadForkAnswer => f.write_str("answered nonsense when asked for the fork marker"),
-            Self::Requested => f.write_str("disconnected by the caller"),
-            Self::Banned => f.write_str("banned by the caller"),
-            Self::Shutdown => f.write_str("the conduit is shut down"),
-        }
-    }
-}
-
-impl DisconnectReason {
-    /// Whether the same would happen again at once.
-    pub(crate) fn is_lasting(&self) -> bool {
-        matches!(self, Self::OtherChain { .. } | Self::MissingServices { .. } | Self::WrongChain)
-    }
-
-    /// Whether it was our doing, and says nothing about the peer.
-    pub(crate) fn is_ours(&self) -> bool {
-        matches!(self, Self::Requested | Self::Banned | Self::Shutdown | Self::PausedTooLong | Self::HookPanicked)
-    }
-}
-
-impl Error for DisconnectReason {}
-
-impl From<ProtocolError> for DisconnectReason {
-    fn from(error: ProtocolError) -> Self {
-        Self::Protocol(error)
-    }
-}
 
 /// Errors serialize as their text, which a person reads; programs match on the variants.
 #[cfg(feature = "serde")]
