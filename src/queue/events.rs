@@ -44,7 +44,7 @@ pub enum Event {
         /// Its address.
         address: PeerAddress,
     },
-    /// A peer that was connected is lost.
+    /// A peer that was connected, or unverified, is lost.
     Disconnected {
         /// The peer.
         peer: PeerId,

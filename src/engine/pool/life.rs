@@ -42,7 +42,12 @@ impl Engine {
         }));
         self.dial_connected(now, &address);
         match self.why_unacceptable(id) {
-            Some(reason) => self.end_connection(now, id, reason),
+            Some(reason) => {
+                if matches!(reason, DisconnectReason::OtherChain { .. }) {
+                    self.remember_wrong_chain(now, id);
+                }
+                self.end_connection(now, id, reason);
+            }
             None => self.check_chain(now, id),
         }
     }
@@ -91,9 +96,11 @@ impl Engine {
         };
         let is_found = !peer.named;
         let was_verified = session.as_ref().is_some_and(|session| session.standing == Standing::Verified);
-        let event = match was_verified {
-            true => Event::Disconnected { peer: id, address: address.clone(), reason: reason.clone() },
-            false => Event::Refused { peer: id, address: address.clone(), reason: reason.clone() },
+        let was_told = session.as_ref().is_some_and(|session| session.standing != Standing::Checking);
+        let event = if was_told {
+            Event::Disconnected { peer: id, address: address.clone(), reason: reason.clone() }
+        } else {
+            Event::Refused { peer: id, address: address.clone(), reason: reason.clone() }
         };
         self.actions.push_back(Action::Event(event));
         let has_lasted = |session: &Session| {
