@@ -66,6 +66,8 @@ fn tell(conduit: &Conduit, events: &Events) -> io::Result<()> {
                 let _ = conduit.disconnect(peer);
                 say("disconnected", &address.to_string(), Some(&reason.to_string()))?;
             }
+            // They follow from the others.
+            Event::NoPeers | Event::NetworkBack => {}
             Event::Missed { count } => eprintln!("{count} events were lost: standard output is read too slowly"),
             // It says nothing of one connection.
             _ => {}

@@ -20,7 +20,9 @@ pub(crate) fn run(options: &Options) -> Result<Value, Failure> {
         return Err(Failure::Usage("--connect: once only, as all connections go to one address".into()));
     };
     // As a user has it, keepalive and redials included.
-    let conduit = Conduit::new(Config::new(options.network.clone()).fork_marker(None).max_peers(peers))?;
+    let conduit = Conduit::new(
+        Config::new(options.network.clone()).fork_marker(None).only_named_peers(true).max_peers(peers),
+    )?;
     conduit.start()?;
     let before = rss_bytes();
     conduit.add_connections(address, peers)?;

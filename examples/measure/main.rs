@@ -138,7 +138,11 @@ impl Options {
 
     /// Each peer is dialled once, and only what is measured travels.
     fn config(&self) -> Config {
-        Config::new(self.network.clone()).fork_marker(None).redial_min(A_YEAR).redial_max(A_YEAR)
+        Config::new(self.network.clone())
+            .fork_marker(None)
+            .only_named_peers(true)
+            .redial_min(A_YEAR)
+            .redial_max(A_YEAR)
     }
 
     /// A conduit that will have these peers once it is started, and what happens to them.
