@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 use conduit::message::Message;
 use conduit::testnode::{TestNode, TestNodeConfig, transaction};
 use conduit::{
-    BroadcastReport, Command, Conduit, Config, CustomNetwork, Event, GetAddr, GetData, GetHeaders, Incoming,
-    Network, PeerState, Ping, ReceiptState, Request, RequestError, RequestOptions, Txid, Verdict,
+    BroadcastReport, Command, Conduit, Config, CustomNetwork, Event, ForkMarker, ForkPoint, GetAddr, GetData,
+    GetHeaders, Incoming, Network, PeerState, Ping, ReceiptState, Request, RequestError, RequestOptions, Txid,
+    Verdict,
 };
-use support::{PATIENCE, own_process, waits};
+use support::{PATIENCE, headers, own_process, waits};
 
 #[test]
 fn s01_every_network_is_spoken_by_its_name_and_a_custom_one_by_its_numbers() {
@@ -33,9 +34,18 @@ fn s01_every_network_is_spoken_by_its_name_and_a_custom_one_by_its_numbers() {
     };
     let named = ["main", "test", "stn", "regtest"].map(|name| name.parse::<Network>().unwrap());
     for network in named.into_iter().chain([Network::Custom(custom.into())]) {
-        let node = TestNode::start(TestNodeConfig::default().network(network.clone()).blocks(2)).unwrap();
+        let honest = TestNodeConfig::default().marker_header(headers::test_marker());
+        let node = TestNode::start(honest.network(network.clone()).blocks(2)).unwrap();
         let stranger = TestNode::start(TestNodeConfig::default().network(other_than(&network))).unwrap();
-        let conduit = Conduit::new(config(network.clone())).unwrap();
+        // The nodes of these networks have blocks that a test node has not, so it is asked for its own.
+        let marker = match network {
+            Network::Main | Network::Scaling => {
+                let one = node.block_hash(1).unwrap();
+                Some(ForkMarker::new([ForkPoint::followed_by(network.genesis(), one)], one, 1))
+            }
+            _ => network.fork_marker(),
+        };
+        let conduit = Conduit::new(config(network.clone()).fork_marker(marker)).unwrap();
         let events = conduit.events();
         let ids = conduit.add_peers([node.address(), stranger.address()]).unwrap();
         conduit.start().unwrap();

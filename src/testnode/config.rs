@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::message::BlockHeader;
 use crate::network::Network;
 
 /// The settings of a [`TestNode`](super::TestNode).
@@ -54,6 +55,13 @@ pub struct TestNodeConfig {
     ///
     /// Peers whose `feefilter` is above that do not hear of them. The default is 1,000.
     pub fee_rate: i64,
+    /// The header of the block by which peers of its network are told from those of other chains, as if its chain had
+    /// it: `getheaders` with its parent in the locator and itself as the stop hash is answered with it alone. The default is
+    /// none.
+    ///
+    /// So it passes for an honest peer of the main or test network, whose chains it cannot have: see
+    /// [`Network::fork_marker`].
+    pub marker_header: Option<BlockHeader>,
 }
 
 impl Default for TestNodeConfig {
@@ -71,6 +79,7 @@ impl Default for TestNodeConfig {
             bloom: false,
             mempool_requests: false,
             fee_rate: 1_000,
+            marker_header: None,
         }
     }
 }
@@ -157,6 +166,13 @@ impl TestNodeConfig {
     #[must_use]
     pub const fn fee_rate(mut self, satoshis_per_kilobyte: i64) -> Self {
         self.fee_rate = satoshis_per_kilobyte;
+        self
+    }
+
+    /// Sets [`marker_header`](Self#structfield.marker_header).
+    #[must_use]
+    pub const fn marker_header(mut self, header: BlockHeader) -> Self {
+        self.marker_header = Some(header);
         self
     }
 }

@@ -64,9 +64,16 @@ impl Client {
         self.conduit.broadcast_transaction(raw, nodes).unwrap()
     }
 
+    /// The next event of a single peer.
     #[track_caller]
     pub(crate) fn next_event(&self) -> Event {
-        self.events.recv_timeout(PATIENCE).expect("an event")
+        loop {
+            match self.events.recv_timeout(PATIENCE).expect("an event") {
+                // They follow from the others.
+                Event::NoPeers | Event::NetworkBack => {}
+                event => return event,
+            }
+        }
     }
 
     /// Waits until the only peer is connected; dials that failed before are passed over.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
 
 pub(crate) mod client;
+pub(crate) mod headers;
 pub(crate) mod hex;
 pub(crate) mod own_process;
 pub(crate) mod program;

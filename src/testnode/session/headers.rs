@@ -16,6 +16,11 @@ impl Session {
         if self.node.switches.is_syncing() {
             return Ok(());
         }
+        let is_asked =
+            |marker: &&BlockHeader| marker.hash() == request.stop && request.locator.contains(&marker.previous);
+        if let Some(marker) = self.node.config.marker_header.as_ref().filter(is_asked) {
+            return self.send(&Message::Headers(vec![*marker]));
+        }
         let world = self.node.world.lock();
         let Some(headers) = world.chain.headers_after(request) else { return Ok(()) };
         // Told that there is nothing behind the tip, the peer is known to have the tip.
