@@ -242,6 +242,7 @@ fn a_peer_that_comes_back_leaves_no_more_behind_until_its_messages_are_taken() {
         _ => None,
     };
     assert_eq!(lost(&waits::next_event(&scene.events)), Some((true, DisconnectReason::PausedTooLong)));
+    assert_eq!(waits::next_event(&scene.events), Event::NoPeers);
     for _ in 0..3 {
         let _again = scene.listener.shake_hands();
         assert_eq!(lost(&waits::next_event(&scene.events)), Some((false, DisconnectReason::PausedTooLong)));
