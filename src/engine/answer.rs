@@ -90,7 +90,7 @@ impl Engine {
 
     /// A peer has answered, but not the question: the next one is asked.
     fn leave_peer(&mut self, now: Now, id: RequestId, peer: PeerId, failure: AttemptFailure) {
-        self.note_failure(id, peer, failure);
+        self.note_failure(now, id, peer, failure);
         let Some(request) = self.requests.get_mut(&id) else { return };
         let was_current = request.asked.last().is_some_and(|last| last.peer == peer);
         request.asked.retain(|asked| asked.peer != peer);

@@ -402,7 +402,7 @@ impl Engine {
             }
             let asked = request.asked.clone();
             for Asked { peer, .. } in asked {
-                self.note_failure(id, peer, AttemptFailure::TimedOut);
+                self.note_failure(now, id, peer, AttemptFailure::TimedOut);
             }
             let attempts = self.requests.get(&id).map(|request| request.failures.clone()).unwrap_or_default();
             self.complete(now, id, None, Err(RequestError::TimedOut { attempts }));
@@ -411,7 +411,7 @@ impl Engine {
         if request.attempt_deadline.is_some_and(|deadline| now.instant >= deadline) {
             if let Some(&Asked { peer, .. }) = request.asked.last() {
                 // Its late answer still counts.
-                self.note_failure(id, peer, AttemptFailure::TimedOut);
+                self.note_failure(now, id, peer, AttemptFailure::TimedOut);
             }
             self.ask(now, id);
             return;
@@ -420,7 +420,7 @@ impl Engine {
     }
 
     /// Keeps what a peer failed to do; of each peer the last failure.
-    pub(super) fn note_failure(&mut self, id: RequestId, peer: PeerId, failure: AttemptFailure) {
+    pub(super) fn note_failure(&mut self, now: Now, id: RequestId, peer: PeerId, failure: AttemptFailure) {
         let Some(address) = self.peers.get(&peer).map(|peer| peer.address.clone()) else { return };
         let Some(request) = self.requests.get_mut(&id) else { return };
         match request.failures.iter_mut().find(|attempt| attempt.peer == peer) {
@@ -428,6 +428,9 @@ impl Engine {
             Some(attempt) => attempt.failure = failure,
             None => request.failures.push(Attempt { peer, address, failure }),
         }
+        let stalls = failure == AttemptFailure::TimedOut && is_prompt(&request.question);
+        let asked = request.asked.iter().find(|asked| asked.peer == peer && stalls);
+        let stalled_since = asked.map(|asked| asked.since);
         let is_its_fault = match failure {
             AttemptFailure::WrongAnswer => true,
             // We do not blame a peer for what we do not read.
@@ -436,6 +439,9 @@ impl Engine {
         };
         if is_its_fault && !self.is_check(id) {
             self.note_answer(peer, false);
+            if let Some(since) = stalled_since {
+                self.note_stalled(now, peer, since);
+            }
         }
     }
 
@@ -451,7 +457,7 @@ impl Engine {
             let Some(request) = self.requests.get(&id) else { continue };
             let failure = failure_by(reason, &request.question);
             let had_failed = request.has_timed_out(peer);
-            self.note_failure(id, peer, failure);
+            self.note_failure(now, id, peer, failure);
             let Some(request) = self.requests.get_mut(&id) else { continue };
             let was_current = request.asked.last().is_some_and(|last| last.peer == peer);
             request.asked.retain(|asked| asked.peer != peer);
@@ -639,7 +645,7 @@ impl Engine {
         session.refusals = session.refusals.saturating_add(1);
         session.busy_until = Some(now.instant + wait);
         let Some(id) = refused else { return true };
-        self.note_failure(id, peer, AttemptFailure::TooBusy);
+        self.note_failure(now, id, peer, AttemptFailure::TooBusy);
         if let Some(request) = self.requests.get_mut(&id) {
             // Its time will come again, so it has not failed.
             request.tried.remove(&connection);

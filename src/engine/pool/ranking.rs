@@ -19,6 +19,8 @@ pub(in crate::engine) struct Measured {
     pub(super) throughput: Option<f64>,
     /// Requests that failed in a row.
     pub(super) failures: u32,
+    /// How long it kept us waiting in vain for what is answered at once; less with each ping that comes back.
+    stalled: Duration,
     /// Greater for a peer that was asked later.
     last_asked: u64,
 }
@@ -66,7 +68,7 @@ impl Peer {
         let measured = &self.measured;
         let latency = measured.latency.unwrap_or(UNKNOWN_LATENCY).max(LEAST_LATENCY);
         // A peer that has become slow shows it by what it does not answer.
-        let latency = latency.max(session.outstanding.waiting_for(now)).as_secs_f64();
+        let latency = latency.max(session.outstanding.waiting_for(now)).max(measured.stalled).as_secs_f64();
         let outstanding = &session.outstanding;
         let time = match size {
             Size::Small => latency * (1.0 + outstanding.len() as f64 / 8.0),
@@ -95,6 +97,7 @@ impl Engine {
     pub(crate) fn handle_round_trip(&mut self, id: PeerId, round_trip: Duration) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.measured.add_latency(round_trip);
+            peer.measured.stalled /= 2;
         }
     }
 
@@ -142,6 +145,18 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(&id) {
             let failures = &mut peer.measured.failures;
             *failures = if answered { 0 } else { failures.saturating_add(1) };
+            if answered {
+                peer.measured.stalled = Duration::ZERO;
+            }
+        }
+    }
+
+    /// Notes that a peer did not answer what is answered at once, so that its rank is not that of its better days.
+    pub(in crate::engine) fn note_stalled(&mut self, now: Now, id: PeerId, asked: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.session().is_some_and(|session| session.read_since <= asked) {
+            let waited = now.instant.saturating_duration_since(asked);
+            peer.measured.stalled = peer.measured.stalled.max(waited);
         }
     }
 

@@ -286,6 +286,27 @@ fn a_peer_that_fails_is_asked_last() {
 }
 
 #[test]
+fn a_peer_that_has_become_slow_is_not_what_its_better_days_make_it() {
+    let (mut world, peers) = World::connected(2);
+    for _ in 0..50 {
+        world.engine.handle_round_trip(peers[0], MILLISECOND / 10);
+        world.engine.handle_round_trip(peers[1], 100 * MILLISECOND);
+    }
+    assert_eq!(ranking(&world), peers);
+    let request = world.ask(Question::Transaction(txid(1)));
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.asked(), peers);
+    world.say(peers[1], Message::Tx(transaction(1)));
+    assert!(world.result(request).is_ok());
+    assert_eq!(ranking(&world), [peers[1], peers[0]], "a thousand times slower than it was");
+    // Each of its pongs speaks for it a little.
+    world.engine.handle_round_trip(peers[0], MILLISECOND / 10);
+    assert_eq!(ranking(&world), [peers[1], peers[0]]);
+    (0..20).for_each(|_| world.engine.handle_round_trip(peers[0], MILLISECOND / 10));
+    assert_eq!(ranking(&world), peers);
+}
+
+#[test]
 fn the_main_peer_is_asked_first_while_it_can_be() {
     let (mut world, peers) = World::connected(3);
     let main = peers[2];
