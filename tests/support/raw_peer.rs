@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -15,13 +16,30 @@ use super::PATIENCE;
 
 /// A listening socket whose connections are raw peers.
 pub(crate) struct RawListener {
+    magic: [u8; 4],
     address: SocketAddr,
     accepted: Receiver<TcpStream>,
 }
 
+/// What a served peer does about a message.
+pub(crate) enum Reply {
+    Nothing,
+    Send(Vec<u8>),
+    /// Sends these bytes and closes the connection.
+    Close(Vec<u8>),
+}
+
+/// What came to a served peer, handshake and pings included.
+pub(crate) type Heard = Arc<Mutex<Vec<Message>>>;
+
 impl RawListener {
     pub(crate) fn bind() -> Self {
         Self::greeting_with(&[])
+    }
+
+    /// The same on another network than regtest.
+    pub(crate) fn of(network: &Network) -> Self {
+        Self { magic: network.magic(), ..Self::bind() }
     }
 
     /// Sends these bytes to everybody who connects, before it is asked for anything.
@@ -37,7 +55,7 @@ impl RawListener {
                 }
             }
         });
-        Self { address, accepted }
+        Self { magic: Network::Regtest.magic(), address, accepted }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -46,7 +64,7 @@ impl RawListener {
 
     /// The next connection, before its first byte.
     pub(crate) fn accept(&self) -> RawPeer {
-        RawPeer::new(self.accepted.recv_timeout(PATIENCE).expect("a connection in time"))
+        RawPeer::new(self.accepted.recv_timeout(PATIENCE).expect("a connection in time"), self.magic)
     }
 
     /// The next connection, its handshake done.
@@ -55,10 +73,44 @@ impl RawListener {
         peer.shake_hands();
         peer
     }
+
+    /// Serves connections, one after the other: does the handshake, answers pings, and all else as told.
+    pub(crate) fn serve(
+        self,
+        version: Message,
+        mut reply: impl FnMut(&Message) -> Reply + Send + 'static,
+    ) -> Heard {
+        let heard = Heard::default();
+        let all = heard.clone();
+        thread::spawn(move || {
+            while let Ok(stream) = self.accepted.recv() {
+                let mut peer = RawPeer::new(stream, self.magic);
+                while let Ok(message) = peer.next() {
+                    let frame = |message: &Message| message.to_frame(self.magic).to_vec();
+                    let reply = match &message {
+                        Message::Version(_) => Reply::Send([frame(&version), frame(&Message::Verack)].concat()),
+                        Message::Ping { nonce } => Reply::Send(frame(&Message::Pong { nonce: *nonce })),
+                        _ => reply(&message),
+                    };
+                    all.lock().expect("nobody panics with it").push(message);
+                    let (bytes, ends) = match reply {
+                        Reply::Nothing => continue,
+                        Reply::Send(bytes) => (bytes, false),
+                        Reply::Close(bytes) => (bytes, true),
+                    };
+                    if peer.stream.write_all(&bytes).is_err() || ends {
+                        break;
+                    }
+                }
+            }
+        });
+        heard
+    }
 }
 
 /// One connection; every wait of it has a deadline.
 pub(crate) struct RawPeer {
+    magic: [u8; 4],
     stream: TcpStream,
     decoder: FrameDecoder,
     /// The frame whose payload is coming.
@@ -67,11 +119,11 @@ pub(crate) struct RawPeer {
 }
 
 impl RawPeer {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: TcpStream, magic: [u8; 4]) -> Self {
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout that is not zero");
         let limits = PayloadLimits { general: u64::MAX, block: u64::MAX };
-        let decoder = FrameDecoder::new(Network::Regtest.magic(), limits);
-        Self { stream, decoder, begun: None, arrived: VecDeque::new() }
+        let decoder = FrameDecoder::new(magic, limits);
+        Self { magic, stream, decoder, begun: None, arrived: VecDeque::new() }
     }
 
     /// A second handle of the socket, to read and write from two threads.
@@ -90,7 +142,8 @@ impl RawPeer {
     }
 
     pub(crate) fn send(&mut self, message: &Message) {
-        self.send_bytes(&frame(message));
+        let frame = message.to_frame(self.magic).to_vec();
+        self.send_bytes(&frame);
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
