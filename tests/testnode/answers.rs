@@ -312,6 +312,28 @@ fn enriched_headers_end_where_the_peer_takes_no_more() {
 }
 
 #[test]
+fn header_that_stands_for_a_chain_is_shown_to_whoever_asks_for_it_by_its_parent() {
+    let honest = || TestNode::start(TestNodeConfig::default().blocks(3)).unwrap();
+    // Of a chain that the node does not have.
+    let elsewhere = honest();
+    elsewhere.mine_branch(1, 4);
+    let marker = elsewhere.header(4).unwrap();
+    let node = TestNode::start(TestNodeConfig::default().blocks(3).marker_header(marker)).unwrap();
+    let mut peer = Peer::connect(&node);
+    let mut ask = |request: GetHeaders| match answer(&mut peer, &Message::GetHeaders(request)).as_slice() {
+        [Message::Headers(headers)] => headers.clone(),
+        other => panic!("no headers, but {other:?}"),
+    };
+    let genesis = node.block_hash(0).unwrap();
+    let own: Vec<_> = (1..=3).map(|height| node.header(height).unwrap()).collect();
+    assert_eq!(ask(GetHeaders::new([marker.previous, genesis]).stop_at(marker.hash())), [marker]);
+    // Anything else is answered by its chain.
+    assert_eq!(ask(GetHeaders::new([genesis]).stop_at(marker.hash())), own);
+    assert_eq!(ask(GetHeaders::new([marker.previous])), own);
+    assert_eq!(ask(GetHeaders::new([genesis])), own);
+}
+
+#[test]
 fn in_initial_download_headers_are_not_answered_but_blocks_are() {
     let node = start(20);
     let mut peer = Peer::connect(&node);
