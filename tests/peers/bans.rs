@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conduit::testnode::{TestNode, TestNodeConfig};
-use conduit::{Conduit, DisconnectReason, Event, PeerState, Ping, RequestError, RequestOptions};
+use conduit::{Command, Conduit, DisconnectReason, Event, GetData, PeerState, Ping, RequestError, RequestOptions};
 
 use super::support::{PATIENCE, waits};
 use super::{
@@ -57,6 +57,19 @@ fn ban_ends_all_connections_to_an_address_until_it_is_lifted() {
     conduit.wait_for_peers(4, PATIENCE).unwrap();
     assert!(conduit.bans().is_empty());
     assert!(node.wait_for_connections(3, PATIENCE));
+}
+
+#[test]
+fn requests_of_a_peer_that_is_banned_go_to_the_next() {
+    let (one, other) = (node(), node());
+    one.ignore(Command::GETDATA);
+    let (conduit, _, ids) = connect(regtest(), [&one, &other]);
+    conduit.set_main_peer(one.address()).unwrap();
+    let pending = conduit.send_request_nowait(GetData::block(one.block_hash(2).unwrap())).unwrap();
+    assert!(one.wait_for_received(Command::GETDATA, 1, PATIENCE));
+    assert!(conduit.ban(ids[0], Duration::from_secs(3_600)));
+    assert_eq!(pending.wait().ok(), other.block(2));
+    assert_eq!(conduit.main_peer(), Some(ids[1]));
 }
 
 #[test]

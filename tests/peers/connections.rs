@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use conduit::error::AddPeersError;
 use conduit::{Conduit, PeerState, Ping, RequestOptions};
 
 use super::support::PATIENCE;
@@ -60,6 +61,25 @@ fn no_more_than_48_are_dialled_at_once_and_one_alone_where_nobody_is_connected()
     conduit.wait_for_peers(11, PATIENCE).unwrap();
     peers.extend((0..10).map(|_| listener.accept()));
     assert_eq!((conduit.stats().dials, count(&conduit, PeerState::Connecting)), (59, MOST_DIALS));
+}
+
+#[test]
+fn connections_count_among_the_peers_and_more_than_those_are_refused() {
+    let node = node();
+    let conduit = Conduit::new(regtest().max_peers(5)).unwrap();
+    let first = conduit.add_peers([node.address()]).unwrap();
+    let too_many = AddPeersError::TooManyPeers { wanted: 6, limit: 5 };
+    assert_eq!(conduit.add_connections(node.address(), 6), Err(too_many));
+    assert_eq!(conduit.peers().len(), 1, "none was added");
+    let five = conduit.add_connections(node.address(), 5).unwrap();
+    assert_eq!((five.len(), five[0]), (5, first[0]));
+    assert_eq!(conduit.add_connections(node.address(), 2).unwrap(), five[..2], "there are enough");
+    conduit.start().unwrap();
+    conduit.wait_for_peers(5, PATIENCE).unwrap();
+    // One that is not wanted any more does not come back, the others stay.
+    assert!(conduit.disconnect(five[3]));
+    assert!(node.wait_for_connections(4, PATIENCE));
+    assert_eq!((conduit.peers().len(), conduit.stats().dials), (4, 5));
 }
 
 /// The most dials under way at once, as often as one can look, until something holds.

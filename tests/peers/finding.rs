@@ -1,15 +1,20 @@
 //! Peers that nobody named: seeds, what peers tell of others, and how many are held.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use conduit::message::{Message, Services, Version};
 use conduit::testnode::{TestNode, TestNodeConfig};
-use conduit::{Command, Conduit, GetAddr, GetHeaders, Network, Ping, RequestError, RequestOptions};
+use conduit::{
+    Command, Conduit, DisconnectReason, Event, GetAddr, GetHeaders, Network, Ping, RequestError, RequestOptions,
+};
 
+use super::support::raw_peer::{RawListener, Reply};
 use super::support::{PATIENCE, waits};
-use super::{addresses, config, custom, hamlet, hamlet_node, nowhere, ready};
+use super::{addresses, config, custom, hamlet, hamlet_node, nowhere, ready, until};
 
 #[test]
 fn as_many_peers_as_wanted_are_found_by_the_seeds_and_replaced_when_they_die() {
@@ -60,6 +65,69 @@ fn peers_tell_of_others() {
     assert_eq!(hub.received(Command::GETADDR), 1);
     assert!(ready(&conduit).contains(&seed));
     assert_eq!(conduit.stats().dials, 5);
+}
+
+#[test]
+fn peers_are_found_among_many_addresses_that_lead_nowhere() {
+    let nodes = hamlet(6);
+    // Nobody listens at the first port.
+    let dead = (1..=250).map(|n| SocketAddr::from(([127, 3, 0, n], 1)));
+    let told: Vec<_> = dead.chain(addresses(&nodes)).collect();
+    let liar = hamlet_node(11, TestNodeConfig::default().addresses(told));
+    let seed = liar.address();
+    let resolver = move |_: &str, _: u16| Ok(vec![seed]);
+    let config =
+        config(custom(&["seed.example"], None)).target_peers(7).redial_min(PATIENCE).redial_max(PATIENCE * 2);
+    let conduit = Conduit::new(config.resolver(resolver)).unwrap();
+    conduit.start().unwrap();
+    conduit.wait_for_peers(7, PATIENCE).unwrap();
+    let mut everybody = addresses(&nodes);
+    everybody.push(seed);
+    everybody.sort();
+    assert_eq!(ready(&conduit), everybody);
+    // None more than once, as its back-off outlasts the test.
+    assert!(conduit.stats().dials <= 257, "{} dials", conduit.stats().dials);
+}
+
+#[test]
+fn peers_that_are_lost_all_at_once_are_held_again_when_they_are_back() {
+    let nodes = hamlet(8);
+    let known = addresses(&nodes);
+    let resolver = move |_: &str, _: u16| Ok(known.clone());
+    let conduit = Conduit::new(config(custom(&["seed.example"], None)).resolver(resolver)).unwrap();
+    let events = conduit.events();
+    conduit.start().unwrap();
+    conduit.wait_for_peers(8, PATIENCE).unwrap();
+    nodes.iter().for_each(|node| node.refuse(true));
+    nodes.iter().for_each(TestNode::drop_connections);
+    until(&events, |event| *event == Event::NoPeers);
+    let soon = RequestOptions::new().timeout(Duration::from_millis(300));
+    assert!(conduit.send_request_with(Ping, &soon).is_err());
+    let request = conduit.send_request_nowait(Ping).unwrap();
+    nodes.iter().for_each(|node| node.refuse(false));
+    until(&events, |event| *event == Event::NetworkBack);
+    assert!(request.wait().is_ok(), "it waited for whoever comes back");
+    conduit.wait_for_peers(8, PATIENCE).unwrap();
+    assert_eq!(ready(&conduit), addresses(&nodes));
+}
+
+#[test]
+fn found_peer_that_serves_nothing_is_refused_and_a_named_one_is_not() {
+    let version = || Message::from(Version::new(Services(0), 7, "/pruned/", 0, 0));
+    let listener = RawListener::of(&custom(&[], None));
+    let address = listener.address();
+    listener.serve(version(), |_| Reply::Nothing);
+    let resolver = move |_: &str, _: u16| Ok(vec![address]);
+    let conduit = Conduit::new(config(custom(&["seed.example"], None)).resolver(resolver)).unwrap();
+    let events = conduit.events();
+    conduit.start().unwrap();
+    let seen = until(&events, |event| matches!(event, Event::Refused { .. }));
+    let wanted = DisconnectReason::MissingServices { services: Services(0) };
+    assert!(matches!(&seen[..], [Event::Refused { reason, .. }] if *reason == wanted), "{seen:?}");
+    assert!(conduit.peers().is_empty(), "it is not even remembered");
+    conduit.add_peers([address]).unwrap();
+    conduit.wait_for_peers(1, PATIENCE).unwrap();
+    assert_eq!(conduit.stats().dials, 2);
 }
 
 #[test]
@@ -146,11 +214,13 @@ fn named_peers_are_held_besides_and_count_among_those_wanted() {
     let conduit = Conduit::new(config).unwrap();
     conduit.add_peers(nodes[..2].iter().map(TestNode::address)).unwrap();
     conduit.start().unwrap();
-    waits::until("two were named and one is found", || ready(&conduit).len() >= 3);
-    let found = || conduit.peers().iter().filter(|peer| !peer.is_named).count();
-    // A named one that is not connected yet may have been replaced, but not by more than one each.
-    assert!((1..=3).contains(&found()), "{:?}", conduit.peers());
-    assert!(nodes[..2].iter().all(|node| ready(&conduit).contains(&node.address())));
+    waits::until("two were named and one is found", || {
+        let ready = ready(&conduit);
+        ready.len() >= 3 && nodes[..2].iter().all(|node| ready.contains(&node.address()))
+    });
+    let found = conduit.peers().iter().filter(|peer| !peer.is_named).count();
+    // A named one that is not connected yet may have been replaced.
+    assert!((1..=3).contains(&found), "{:?}", conduit.peers());
 }
 
 #[test]

@@ -37,6 +37,17 @@ fn addresses_that_worked_are_dialled_at_the_next_start_without_the_seeds() {
 }
 
 #[test]
+fn book_of_addresses_that_are_all_dead_does_not_keep_the_seeds_from_being_asked() {
+    let (old, new) = (hamlet(2), hamlet(3));
+    let dir = tempfile::tempdir().unwrap();
+    first_run(&dir, &old);
+    old.iter().for_each(TestNode::stop);
+    let conduit = start(&dir, &new);
+    conduit.wait_for_peers(3, PATIENCE).unwrap();
+    assert_eq!(ready(&conduit), addresses(&new));
+}
+
+#[test]
 fn ban_survives_a_restart_and_its_end_too() {
     let nodes = hamlet(3);
     let dir = tempfile::tempdir().unwrap();
