@@ -152,7 +152,8 @@ impl AddressBook {
         crowded
     }
 
-    /// Draws a few due addresses; each failure halves the chance of an address to be taken when drawn.
+    /// Draws a few due addresses; each failure halves the chance of an address to be taken when drawn, and whoever told of
+    /// many has no better chance for that.
     fn sample(
         &self,
         class: Class,
@@ -165,8 +166,10 @@ impl AddressBook {
         }
         (0..SAMPLES).find_map(|_| {
             let address = due[(random.next() % due.len() as u64) as usize];
-            let failures = self.entries[&address].saved.failures;
-            let is_lucky = random.next().is_multiple_of(1 << failures.min(LEAST_CHANCE));
+            let SavedAddress { failures, source, .. } = self.entries[&address].saved;
+            let share = self.shares.get(&source).filter(|_| class == Class::Heard).map_or(0, BTreeSet::len);
+            let odds = (share / FAIR_SHARE).max(1) as u64;
+            let is_lucky = random.next().is_multiple_of(odds << failures.min(LEAST_CHANCE));
             (is_lucky && is_good(&address)).then_some(address)
         })
     }
@@ -434,6 +437,8 @@ const DAY: i64 = 24 * 3_600;
 const HEARSAY_ONE_IN: u64 = 5;
 /// Draws before all that are due are looked at.
 const SAMPLES: usize = 32;
+/// So many addresses of one source do not lower each other's chances.
+const FAIR_SHARE: usize = 32;
 /// The failures beyond which the chance to be taken sinks no further.
 const LEAST_CHANCE: u32 = 5;
 const FIRST_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
