@@ -225,7 +225,7 @@ impl Engine {
         &mut self,
         now: Now,
         address: &PeerAddress,
-        worked: bool,
+        lasted: bool,
         reason: &DisconnectReason,
     ) {
         let Some(address) = address.socket_addr() else { return };
@@ -233,9 +233,9 @@ impl Engine {
         if self.ready > 0 {
             book.network_works(now);
         }
-        if reason.is_lasting() {
+        if matches!(reason, DisconnectReason::WrongChain | DisconnectReason::OtherChain { .. }) {
             book.forget(&address);
-        } else if worked {
+        } else if lasted {
             book.lost(now, &mut self.random, address);
         } else if !reason.is_ours() {
             book.failed(now, &mut self.random, address);

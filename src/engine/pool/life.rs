@@ -119,7 +119,7 @@ impl Engine {
             self.note_dial_failed(now, &address);
         }
         if is_found {
-            self.note_found_lost(now, &address, was_verified && !is_final, &reason);
+            self.note_found_lost(now, &address, lasted && !is_final, &reason);
         }
         if let Some(session) = session {
             self.ready -= usize::from(was_verified);
