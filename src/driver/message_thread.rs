@@ -168,7 +168,7 @@ impl MessageThread<'_> {
                 shared.enter(|core, now| core.engine.handle_read_again(now, peer, connection));
             }
             Inbound::RoundTrip { peer, round_trip } => {
-                shared.enter(|core, _| core.engine.handle_round_trip(peer, round_trip));
+                shared.enter(|core, now| core.engine.handle_round_trip(now, peer, round_trip));
             }
             Inbound::Oversized { connection, peer, command, length, start } => {
                 shared.enter(|core, now| {

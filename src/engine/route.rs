@@ -18,6 +18,7 @@ impl Engine {
         connection: ConnectionId,
         message: Message,
     ) -> Option<Message> {
+        self.note_heard(now);
         if self.is_checking(peer) {
             // It may be on another chain, so whatever else it says does not count.
             if let Message::Headers(headers) = message {

@@ -27,6 +27,8 @@ pub(in crate::engine) struct Finding {
     seeds_asked: u32,
     /// No address of the book is dialled before this.
     dial_at: Option<Instant>,
+    /// When we last heard from anybody.
+    heard_at: Option<Instant>,
     trouble: Trouble,
     /// That there are no peers was told, and not taken back.
     told_no_peers: bool,
@@ -56,6 +58,7 @@ impl Finding {
             seeds_at: None,
             seeds_asked: 0,
             dial_at: None,
+            heard_at: None,
             trouble: Trouble::default(),
             told_no_peers: false,
         }
@@ -230,8 +233,8 @@ impl Engine {
     ) {
         let Some(address) = address.socket_addr() else { return };
         let book = &mut self.finding.book;
-        if self.ready > 0 {
-            book.network_works(now);
+        if let Some(instant) = self.finding.heard_at {
+            book.network_works(Now { instant, ..now });
         }
         if matches!(reason, DisconnectReason::WrongChain | DisconnectReason::OtherChain { .. }) {
             book.forget(&address);
@@ -251,7 +254,8 @@ impl Engine {
             return;
         }
         let trouble = &mut self.finding.trouble;
-        trouble.since.get_or_insert(now.instant);
+        // Those connections that were lost in silence took a while to be given up.
+        trouble.since.get_or_insert(self.finding.heard_at.unwrap_or(now.instant));
         trouble.dials = trouble.dials.saturating_add(1);
         if trouble.addresses.len() < MANY_ADDRESSES {
             trouble.addresses.insert(address.clone());
@@ -270,8 +274,14 @@ impl Engine {
         if is_outage { LONGEST_OUTAGE_WAIT.min(self.config.redial_max) } else { self.config.redial_max }
     }
 
+    /// A peer has said something, so our own network works at this moment.
+    pub(in crate::engine) fn note_heard(&mut self, now: Now) {
+        self.finding.heard_at = Some(now.instant);
+    }
+
     /// A peer has answered: our own network works, and if it did not, nobody is blamed for it.
     pub(super) fn network_works(&mut self, now: Now) {
+        self.note_heard(now);
         let trouble = std::mem::take(&mut self.finding.trouble);
         self.finding.dial_at = None;
         self.finding.book.network_works(now);

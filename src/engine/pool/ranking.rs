@@ -94,7 +94,8 @@ impl Engine {
     }
 
     /// A ping came back.
-    pub(crate) fn handle_round_trip(&mut self, id: PeerId, round_trip: Duration) {
+    pub(crate) fn handle_round_trip(&mut self, now: Now, id: PeerId, round_trip: Duration) {
+        self.note_heard(now);
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.measured.add_latency(round_trip);
             peer.measured.stalled /= 2;

@@ -269,7 +269,7 @@ impl Play {
             }
             Step::RoundTrip(peer, time) => {
                 if let Some(peer) = self.peer(peer) {
-                    self.world.engine.handle_round_trip(peer, u32::from(time) * MILLISECOND);
+                    self.world.engine.handle_round_trip(self.world.now, peer, u32::from(time) * MILLISECOND);
                 }
             }
             Step::Broadcast { n, nodes } => {

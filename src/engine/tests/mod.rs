@@ -90,7 +90,7 @@ impl World {
         world.pass(Duration::ZERO);
         for (n, &peer) in (1..).zip(&peers) {
             world.connect(peer);
-            world.engine.handle_round_trip(peer, 10 * n * MILLISECOND);
+            world.engine.handle_round_trip(world.now, peer, 10 * n * MILLISECOND);
         }
         world.sent.clear();
         world.events.clear();

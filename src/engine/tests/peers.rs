@@ -249,7 +249,7 @@ fn the_nearest_peer_is_the_best() {
     let (mut world, peers) = World::connected(3);
     assert_eq!(ranking(&world), peers);
     for _ in 0..50 {
-        world.engine.handle_round_trip(peers[2], MILLISECOND);
+        world.engine.handle_round_trip(world.now, peers[2], MILLISECOND);
     }
     assert_eq!(ranking(&world), [peers[2], peers[0], peers[1]]);
     world.lose(peers[2]);
@@ -276,7 +276,7 @@ fn a_peer_that_fails_is_asked_last() {
     assert_eq!(world.asked(), peers);
     world.say(peers[1], Message::Tx(transaction(1)));
     assert!(world.result(request).is_ok());
-    world.engine.handle_round_trip(peers[1], 10 * MILLISECOND);
+    world.engine.handle_round_trip(world.now, peers[1], 10 * MILLISECOND);
     assert_eq!(ranking(&world), [peers[1], peers[0]]);
     // A success makes up for it.
     let options = RequestOptions::new().peer(peers[0]);
@@ -289,8 +289,8 @@ fn a_peer_that_fails_is_asked_last() {
 fn a_peer_that_has_become_slow_is_not_what_its_better_days_make_it() {
     let (mut world, peers) = World::connected(2);
     for _ in 0..50 {
-        world.engine.handle_round_trip(peers[0], MILLISECOND / 10);
-        world.engine.handle_round_trip(peers[1], 100 * MILLISECOND);
+        world.engine.handle_round_trip(world.now, peers[0], MILLISECOND / 10);
+        world.engine.handle_round_trip(world.now, peers[1], 100 * MILLISECOND);
     }
     assert_eq!(ranking(&world), peers);
     let request = world.ask(Question::Transaction(txid(1)));
@@ -300,9 +300,9 @@ fn a_peer_that_has_become_slow_is_not_what_its_better_days_make_it() {
     assert!(world.result(request).is_ok());
     assert_eq!(ranking(&world), [peers[1], peers[0]], "a thousand times slower than it was");
     // Each of its pongs speaks for it a little.
-    world.engine.handle_round_trip(peers[0], MILLISECOND / 10);
+    world.engine.handle_round_trip(world.now, peers[0], MILLISECOND / 10);
     assert_eq!(ranking(&world), [peers[1], peers[0]]);
-    (0..20).for_each(|_| world.engine.handle_round_trip(peers[0], MILLISECOND / 10));
+    (0..20).for_each(|_| world.engine.handle_round_trip(world.now, peers[0], MILLISECOND / 10));
     assert_eq!(ranking(&world), peers);
 }
 
