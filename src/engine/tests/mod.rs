@@ -5,6 +5,7 @@ mod broadcasts;
 mod interleavings;
 mod peers;
 mod requests;
+mod simulation;
 mod watches;
 
 use std::collections::{BTreeMap, HashMap};
