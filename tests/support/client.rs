@@ -76,11 +76,12 @@ impl Client {
         }
     }
 
-    /// Waits until the only peer is connected; dials that failed before are passed over.
+    /// Waits until the only peer is connected; dials that failed before, and that there is nobody, are passed over.
     #[track_caller]
     pub(crate) fn expect_connected(&self) {
         loop {
             match self.next_event() {
+                Event::NoPeers => {}
                 Event::Refused { peer, .. } if peer == self.peers[0] => {}
                 Event::Connected { peer, .. } if peer == self.peers[0] => return,
                 other => panic!("not connected, but {other:?}"),
@@ -88,12 +89,15 @@ impl Client {
         }
     }
 
-    /// The next event is the loss of the only peer, for the reason given.
+    /// The next event is the loss of the only peer, for the reason given; that there was somebody again is passed over.
     #[track_caller]
     pub(crate) fn expect_disconnected(&self) -> DisconnectReason {
-        match self.next_event() {
-            Event::Disconnected { peer, reason, .. } if peer == self.peers[0] => reason,
-            other => panic!("not disconnected, but {other:?}"),
+        loop {
+            match self.next_event() {
+                Event::NetworkBack => {}
+                Event::Disconnected { peer, reason, .. } if peer == self.peers[0] => return reason,
+                other => panic!("not disconnected, but {other:?}"),
+            }
         }
     }
 }
