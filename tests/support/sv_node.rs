@@ -179,6 +179,29 @@ impl SvNode {
         }
     }
 
+    /// Ends the connections of peers that call themselves so; who dials again is let in.
+    pub(crate) fn disconnect_agent(&self, agent: &str) {
+        for peer in self.peers_of_agent(agent) {
+            // As above.
+            let _ = self.try_rpc("disconnectnode", json!(["", peer["id"]]));
+        }
+    }
+
+    /// The peers whose user agent has this in it.
+    pub(crate) fn peers_of_agent(&self, agent: &str) -> Vec<Value> {
+        let is_meant = |peer: &Value| peer["subver"].as_str().is_some_and(|name| name.contains(agent));
+        self.peers().into_iter().filter(is_meant).collect()
+    }
+
+    /// Has the process stand still, with its connections open, until it is thawed. RPC has no answer then.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
     /// Ends the process at once, without a word to its peers.
     ///
     /// All blocks and transactions since its start are lost, unless RPC `gettxoutsetinfo`, which writes the
@@ -338,6 +361,12 @@ impl SvNode {
                 message: error["message"].as_str().unwrap_or_default().to_owned(),
             }),
         }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.pid().expect("the node runs");
+        let status = Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill can be run");
+        assert!(status.success(), "kill {signal}: {status}");
     }
 
     fn peers(&self) -> Vec<Value> {
