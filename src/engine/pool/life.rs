@@ -29,6 +29,7 @@ impl Engine {
             dialled,
             since: now.instant,
             standing: Standing::Checking,
+            announced: false,
             paused: false,
             read_since: now.instant,
             outstanding: Outstanding::default(),

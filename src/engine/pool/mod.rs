@@ -67,6 +67,8 @@ pub(super) struct Session {
     /// When its handshake was done.
     since: Instant,
     pub(super) standing: Standing,
+    /// It announced a block while it was asked whether it is on our chain.
+    pub(super) announced: bool,
     /// We do not read it, because nobody takes its messages.
     pub(super) paused: bool,
     /// Since when it is read.

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Engine, Standing};
+use super::{Engine, Standing, State};
 use crate::engine::fork::{self, Verdict};
+use crate::engine::outstanding::Walk;
 use crate::engine::request::RequestId;
 use crate::engine::{Action, Now, Timer};
 use crate::error::{DisconnectReason, RequestError};
@@ -46,6 +47,13 @@ impl Engine {
     /// Asks a peer for the header after the fork, or counts it where there is none to ask for.
     pub(super) fn check_chain(&mut self, now: Now, id: PeerId) {
         let Some(marker) = &self.config.fork_marker else { return self.verified(now, id) };
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        // A question that was not answered stands in the way until it is given up: a check would end before it was sent.
+        let free_at = peer.session().and_then(|session| session.outstanding.gives_up_walk_at(Walk::Headers));
+        if let Some(at) = free_at.filter(|&at| at > now.instant) {
+            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
+            return;
+        }
         let question = Question::Headers(fork::question(marker));
         let options = RequestOptions::new().peer(id).attempts(1).timeout(self.config.verify_timeout);
         match self.reserve_request(now, question, &options) {
@@ -103,11 +111,13 @@ impl Engine {
 
     /// A peer could not tell: it may be told of transactions, and is asked again later.
     fn unverified(&mut self, now: Now, id: PeerId) {
-        let at = now.instant + self.config.verify_interval.mul_f64(self.random.jitter());
+        let interval = self.config.verify_interval.mul_f64(self.random.jitter());
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let address = peer.address.clone();
-        Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
-        let Some(session) = peer.session_mut() else { return };
+        let State::Ready(session) = &mut peer.state else { return };
+        // What it announced while it was asked may mean that it can tell by now.
+        let wait = if std::mem::take(&mut session.announced) { ANNOUNCED_WAIT.min(interval) } else { interval };
+        Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(now.instant + wait));
         if std::mem::replace(&mut session.standing, Standing::Unverified) == Standing::Unverified {
             return;
         }
@@ -122,10 +132,17 @@ impl Engine {
     pub(in crate::engine) fn check_again(&mut self, now: Now, id: PeerId) {
         let soon = now.instant + ANNOUNCED_WAIT;
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let is_unverified = peer.session().is_some_and(|session| session.standing == Standing::Unverified);
-        // While it is being asked, it has no timer.
-        if is_unverified && peer.timer.is_some_and(|at| at > soon) {
-            Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(soon));
+        let State::Ready(session) = &mut peer.state else { return };
+        if session.standing == Standing::Verified {
+            return;
+        }
+        match peer.timer {
+            Some(at) if at > soon => {
+                Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(soon))
+            }
+            Some(_) => {}
+            // It is being asked.
+            None => session.announced = true,
         }
     }
 }

@@ -400,3 +400,36 @@ fn a_ban_before_the_start_holds() {
     world.pass(SECOND);
     world.connect(peer);
 }
+
+#[test]
+fn an_announcement_has_a_peer_checked_as_soon_as_the_unanswered_check_is_given_up() {
+    let config = Config::new(Network::Test).verify_timeout(SECOND).verify_interval(600 * SECOND);
+    let mut world = World::new(config);
+    let peer = world.add("10.0.0.1:18333");
+    world.start();
+    world.pass(Duration::ZERO);
+    world.connect(peer);
+    let checks = |world: &mut World| {
+        world.sent().iter().filter(|(_, message)| matches!(message, Message::GetHeaders(_))).count()
+    };
+    assert_eq!((checks(&mut world), state(&world, peer)), (1, PeerState::Checking));
+    world.pass(5 * SECOND);
+    assert_eq!(state(&world, peer), PeerState::Unverified);
+
+    // Whatever comes before that, and however often.
+    for _ in 0..3 {
+        world.say(peer, Message::Inv(vec![Inventory::block(BlockHash::from_wire([7; 32]))]));
+        world.pass(5 * SECOND);
+    }
+    assert_eq!(checks(&mut world), 0, "its answer may still be on the way");
+    world.pass(10 * SECOND);
+    assert_eq!(checks(&mut world), 1);
+    // One that comes while it is asked is not forgotten.
+    world.say(peer, Message::Inv(vec![Inventory::block(BlockHash::from_wire([8; 32]))]));
+    world.pass(29 * SECOND);
+    assert_eq!(checks(&mut world), 0);
+    world.pass(SECOND);
+    assert_eq!(checks(&mut world), 1);
+    world.show_marker(peer);
+    assert_eq!(state(&world, peer), PeerState::Ready);
+}
