@@ -47,14 +47,20 @@ impl Engine {
     /// Asks a peer for the header after the fork, or counts it where there is none to ask for.
     pub(super) fn check_chain(&mut self, now: Now, id: PeerId) {
         let Some(marker) = &self.config.fork_marker else { return self.verified(now, id) };
+        let question = fork::question(marker);
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        // A question that was not answered stands in the way until it is given up: a check would end before it was sent.
-        let free_at = peer.session().and_then(|session| session.outstanding.gives_up_walk_at(Walk::Headers));
+        // A caller's question that was not answered stands in the way until it is given up: a check would end before it
+        // was sent.
+        let free_at = peer.session().and_then(|session| {
+            let outstanding = &session.outstanding;
+            let is_same = outstanding.may_repeat(Walk::Headers, &question.locator, question.stop);
+            outstanding.gives_up_walk_at(Walk::Headers).filter(|_| !is_same)
+        });
         if let Some(at) = free_at.filter(|&at| at > now.instant) {
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(at));
             return;
         }
-        let question = Question::Headers(fork::question(marker));
+        let question = Question::Headers(question);
         let options = RequestOptions::new().peer(id).attempts(1).timeout(self.config.verify_timeout);
         match self.reserve_request(now, question, &options) {
             Ok(request) => {
