@@ -6,6 +6,7 @@
 mod answer;
 pub(crate) mod book;
 mod broadcast;
+mod failover;
 mod fork;
 mod gathering;
 mod outstanding;

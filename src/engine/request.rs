@@ -6,16 +6,14 @@
 use std::collections::BTreeSet;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::outstanding::Walk;
 use super::pool::{Session, Size, Standing};
 use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
-use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
+use crate::error::{Attempt, AttemptFailure, RequestError};
 use crate::message::{Inventory, InventoryKind, Message, Transaction};
 use crate::peer::{ConnectionId, PeerId};
-use crate::proto::ProtocolError;
 use crate::request::{Answer, Question, RequestOptions, TransactionNotFound};
 use crate::wire::{BlockHash, Txid};
 
@@ -31,20 +29,20 @@ pub(super) struct OpenRequest {
     only: Option<PeerId>,
     /// It asks a peer whether it is on our chain.
     pub(super) is_check: bool,
-    attempts_left: usize,
+    pub(super) attempts_left: usize,
     timeout: Duration,
     /// When its time began to run.
     since: Instant,
     /// `None` before the start.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// When the next peer is asked if the current one has not answered, or a peer that was busy is free.
-    attempt_deadline: Option<Instant>,
+    pub(super) attempt_deadline: Option<Instant>,
     timer: Option<Instant>,
     /// Whoever was asked and may still answer; the last one is the current one.
     pub(super) asked: Vec<Asked>,
     /// Whoever was asked, so as not to ask twice.
-    tried: HashSet<ConnectionId>,
-    failures: Vec<Attempt>,
+    pub(super) tried: HashSet<ConnectionId>,
+    pub(super) failures: Vec<Attempt>,
     /// Of a request for many transactions: what came.
     pub(super) found: HashMap<Txid, Transaction>,
     /// Of a request for the pool: what was announced.
@@ -58,12 +56,12 @@ pub(super) struct OpenRequest {
 pub(super) struct Asked {
     pub(super) peer: PeerId,
     connection: ConnectionId,
-    since: Instant,
+    pub(super) since: Instant,
 }
 
 impl OpenRequest {
     /// Whether a peer may be asked: it was not on this connection, and has not answered on an earlier one.
-    fn may_ask(&self, peer: PeerId, session: &Session) -> bool {
+    pub(super) fn may_ask(&self, peer: PeerId, session: &Session) -> bool {
         let is_named = self.only == Some(peer);
         let walks = Walk::of(&self.question).is_some();
         let has_standing = match session.standing {
@@ -103,7 +101,7 @@ impl OpenRequest {
     }
 
     /// Whether a peer has let its share of the time pass.
-    fn has_timed_out(&self, peer: PeerId) -> bool {
+    pub(super) fn has_timed_out(&self, peer: PeerId) -> bool {
         let timed_out = |attempt: &Attempt| attempt.peer == peer && attempt.failure == AttemptFailure::TimedOut;
         self.failures.iter().any(timed_out)
     }
@@ -419,123 +417,6 @@ impl Engine {
         self.set_request_timer(id);
     }
 
-    /// Keeps what a peer failed to do; of each peer the last failure.
-    pub(super) fn note_failure(&mut self, now: Now, id: RequestId, peer: PeerId, failure: AttemptFailure) {
-        let Some(address) = self.peers.get(&peer).map(|peer| peer.address.clone()) else { return };
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        match request.failures.iter_mut().find(|attempt| attempt.peer == peer) {
-            Some(attempt) if attempt.failure == failure => return,
-            Some(attempt) => attempt.failure = failure,
-            None => request.failures.push(Attempt { peer, address, failure }),
-        }
-        let stalls = failure == AttemptFailure::TimedOut && is_prompt(&request.question);
-        let asked = request.asked.iter().find(|asked| asked.peer == peer && stalls);
-        let stalled_since = asked.map(|asked| asked.since);
-        let is_its_fault = match failure {
-            AttemptFailure::WrongAnswer => true,
-            // We do not blame a peer for what we do not read.
-            AttemptFailure::TimedOut => !self.is_paused(peer),
-            _ => false,
-        };
-        if is_its_fault && !self.is_check(id) {
-            self.note_answer(peer, false);
-            if let Some(since) = stalled_since {
-                self.note_stalled(now, peer, since);
-            }
-        }
-    }
-
-    /// Requests whose peer was lost go to the next.
-    pub(super) fn move_requests(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        lost: Vec<RequestId>,
-        reason: &DisconnectReason,
-    ) {
-        for id in lost {
-            let Some(request) = self.requests.get(&id) else { continue };
-            let failure = failure_by(reason, &request.question);
-            let had_failed = request.has_timed_out(peer);
-            self.note_failure(now, id, peer, failure);
-            let Some(request) = self.requests.get_mut(&id) else { continue };
-            let was_current = request.asked.last().is_some_and(|last| last.peer == peer);
-            request.asked.retain(|asked| asked.peer != peer);
-            if was_current {
-                let closed_by_it = matches!(reason, DisconnectReason::ClosedByPeer | DisconnectReason::Io { .. });
-                match request.question {
-                    // Nodes ban for the index of a transaction that the block does not have: the others would, too.
-                    Question::BlockTransactions(_) if closed_by_it => request.attempts_left = 0,
-                    Question::Mempool { .. } => {}
-                    // A loss says nothing about the question, but for those that nodes punish with it.
-                    _ if failure == AttemptFailure::Disconnected && !had_failed => request.attempts_left += 1,
-                    _ => {}
-                }
-                self.ask(now, id);
-            }
-        }
-    }
-
-    /// A peer is not read any more, as nobody takes its messages: the replies it owes lie behind those, so others are
-    /// asked, and where there is none the request ends at once.
-    pub(super) fn leave_paused(&mut self, now: Now, owed: Vec<RequestId>) {
-        for id in owed {
-            let current = self.requests.get(&id).and_then(|request| request.asked.last());
-            if current.is_some_and(|current| self.is_paused(current.peer)) {
-                self.ask(now, id);
-            }
-        }
-        self.ask_waiting(now);
-    }
-
-    /// Asks for whoever waits, as a peer has become free, or is gone for ever.
-    pub(super) fn ask_waiting(&mut self, now: Now) {
-        if !self.started {
-            return;
-        }
-        let waiting: Vec<RequestId> = self.waiting.iter().copied().collect();
-        for id in waiting {
-            self.ask(now, id);
-        }
-    }
-
-    /// Asks for whoever waits to walk along the chain, until every peer is asked.
-    pub(super) fn ask_waiting_for(&mut self, now: Now, walk: Walk) {
-        let is_free = |session: &Session| !session.paused && session.outstanding.may_walk(walk, now);
-        let mut next = self.waiting.first().copied();
-        while let Some(id) = next
-            && self.peers.values().any(|peer| peer.session().is_some_and(is_free))
-        {
-            let question = self.requests.get(&id).map(|request| &request.question);
-            if question.and_then(Walk::of).is_some_and(|(other, ..)| other == walk) {
-                self.ask(now, id);
-            }
-            next = self.waiting.range((Bound::Excluded(id), Bound::Unbounded)).next().copied();
-        }
-    }
-
-    /// A peer has connected, or is read again: it takes over from those that are silent.
-    pub(super) fn offer_peer(&mut self, now: Now, peer: PeerId) {
-        let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session()) else { return };
-        let has_one_chance = |request: &OpenRequest| {
-            let may_move = request.attempts_left > 0 && request.may_ask(peer, session);
-            !request.asked.is_empty() && request.attempt_deadline.is_none() && may_move
-        };
-        let mut offered: Vec<RequestId> =
-            self.requests.iter().filter(|(_, request)| has_one_chance(request)).map(|(&id, _)| id).collect();
-        offered.sort_unstable();
-        for id in offered {
-            let Some(request) = self.requests.get_mut(&id) else { continue };
-            if request.asked.last().is_some_and(|current| request.has_timed_out(current.peer)) {
-                self.ask(now, id);
-            } else if let Some(deadline) = request.deadline {
-                let left = deadline.saturating_duration_since(now.instant);
-                request.attempt_deadline = Some(now.instant + left / 2);
-                self.set_request_timer(id);
-            }
-        }
-    }
-
     /// When a request gives its peer up, or takes its answer for complete.
     pub(super) fn set_attempt_deadline(&mut self, id: RequestId, at: Instant) {
         if let Some(request) = self.requests.get_mut(&id) {
@@ -559,7 +440,7 @@ impl Engine {
         true
     }
 
-    fn set_request_timer(&mut self, id: RequestId) {
+    pub(super) fn set_request_timer(&mut self, id: RequestId) {
         if let Some(request) = self.requests.get_mut(&id) {
             let at = [request.deadline, request.attempt_deadline].into_iter().flatten().min();
             Self::set_timer(&mut self.timers, &mut request.timer, Timer::Request(id), at);
@@ -636,29 +517,6 @@ impl Engine {
         }
     }
 
-    /// A peer has no room for what it is to send: what it refused is asked of another, or later of itself. It refuses
-    /// in the order asked, and without a name.
-    pub(super) fn too_busy(&mut self, now: Now, peer: PeerId, connection: ConnectionId) -> bool {
-        let Some(session) = self.session_mut(peer, connection) else { return false };
-        let Some(refused) = session.outstanding.take_first_block() else { return false };
-        let wait = BUSY_MIN.saturating_mul(1 << session.refusals.min(10)).min(BUSY_MAX);
-        session.refusals = session.refusals.saturating_add(1);
-        session.busy_until = Some(now.instant + wait);
-        let Some(id) = refused else { return true };
-        self.note_failure(now, id, peer, AttemptFailure::TooBusy);
-        if let Some(request) = self.requests.get_mut(&id) {
-            // Its time will come again, so it has not failed.
-            request.tried.remove(&connection);
-            request.attempts_left += 1;
-            let was_current = request.asked.last().is_some_and(|last| last.peer == peer);
-            request.asked.retain(|asked| asked.peer != peer);
-            if was_current || request.asked.is_empty() {
-                self.ask(now, id);
-            }
-        }
-        true
-    }
-
     #[cfg(test)]
     pub(super) fn check_requests(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
         assert_eq!(self.requests_cost, self.requests.values().map(|request| request.cost).sum());
@@ -706,23 +564,6 @@ impl Engine {
     }
 }
 
-/// What the end of a connection means to a question that was asked on it.
-fn failure_by(reason: &DisconnectReason, question: &Question) -> AttemptFailure {
-    let DisconnectReason::Protocol(error) = reason else { return AttemptFailure::Disconnected };
-    let is_wrong_answer = match error {
-        ProtocolError::BadMerkleRoot => {
-            matches!(question, Question::Block(_) | Question::CompactBlock(_) | Question::BlockTransactions(_))
-        }
-        ProtocolError::BadPartialTree(_) => matches!(question, Question::FilteredBlock(_)),
-        ProtocolError::DisconnectedHeaders => {
-            matches!(question, Question::Headers(_) | Question::EnrichedHeaders(_))
-        }
-        ProtocolError::BadProof(_) => matches!(question, Question::EnrichedHeaders(_)),
-        _ => false,
-    };
-    if is_wrong_answer { AttemptFailure::WrongAnswer } else { AttemptFailure::Disconnected }
-}
-
 fn question_len(question: &Question) -> usize {
     match question {
         Question::Transactions(txids) => txids.len() * 128,
@@ -743,13 +584,10 @@ fn asks_block(question: &Question) -> bool {
 }
 
 /// Whether a node answers it at once, as it has nothing to gather.
-fn is_prompt(question: &Question) -> bool {
+pub(super) fn is_prompt(question: &Question) -> bool {
     matches!(question, Question::Transaction(_) | Question::Transactions(_) | Question::Headers(_) | Question::Ping)
 }
 
-/// How long a peer that has no room is left alone, at least and at most.
-const BUSY_MIN: Duration = Duration::from_secs(5);
-const BUSY_MAX: Duration = Duration::from_secs(60);
 /// What a request is charged besides its message, bytes.
 const REQUEST_COST: usize = 512;
 /// What each part of a reply is charged besides its bytes.
