@@ -1,11 +1,15 @@
 //! The engine driven by a clock that only the test moves and by peers that say what the test has them say.
 
 mod answers;
+mod banning;
 mod broadcasts;
+mod holding;
 mod interleavings;
 mod peers;
+mod ranking;
 mod requests;
 mod simulation;
+mod verifying;
 mod watches;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome, WatchId};
+use crate::block::proven_work;
 use crate::broadcast::ReceiptState;
 use crate::config::Config;
 use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
@@ -21,7 +26,7 @@ use crate::message::{
     Version,
 };
 use crate::network::Network;
-use crate::peer::{ConnectionId, PeerId};
+use crate::peer::{ConnectionId, PeerId, PeerState};
 use crate::queue::events::Event;
 use crate::queue::message::Queued;
 use crate::request::{Answer, Question, RequestOptions};
@@ -194,8 +199,12 @@ impl World {
 
     /// Answers the dial of a peer, which must be under way.
     fn connect(&mut self, peer: PeerId) -> ConnectionId {
+        self.connect_as(peer, Services::NETWORK, "/scripted:1.0/")
+    }
+
+    fn connect_as(&mut self, peer: PeerId, services: Services, user_agent: &str) -> ConnectionId {
         let (connection, _) = self.dialled(peer).expect("the peer is dialled");
-        let version = Version::new(Services::NETWORK, 1, "/scripted:1.0/", 100, 1_700_000_000);
+        let version = Version::new(services, 1, user_agent, 100, 1_700_000_000);
         self.run(|engine, now| engine.handle_up(now, peer, connection, Box::new(version)));
         connection
     }
@@ -204,6 +213,14 @@ impl World {
     fn show_marker(&mut self, peer: PeerId) {
         let shown = Message::Headers(vec![marker_header()]);
         assert_eq!(self.say(peer, shown), None);
+    }
+
+    /// The seeds give these addresses, and those that are dialled then are given.
+    fn find(&mut self, addresses: &[&str]) -> Vec<PeerId> {
+        let addresses: Vec<SocketAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        self.run(|engine, now| engine.handle_seeds(now, &addresses));
+        self.pass(Duration::ZERO);
+        self.connects.iter().map(|&(peer, ..)| peer).collect()
     }
 
     /// Waits for a lost peer to be dialled again, and connects it.
@@ -283,6 +300,23 @@ fn marker_header() -> BlockHeader {
                da2daa2f4fd9fe375ebce93f5b180a6f5ae7e285faef5021a7f406d4d";
     let bytes: Vec<u8> = (0..80).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
     BlockHeader::decode(&bytes.try_into().unwrap())
+}
+
+/// A header behind the last block that chains have in common which is not ours, with its work proven or not.
+fn foreign_header(is_proven: bool) -> BlockHeader {
+    let marker = Network::Test.fork_marker().unwrap();
+    let candidate = |nonce| BlockHeader { bits: 0x207f_ffff, ..header_after(marker.locator[0].hash, nonce) };
+    let is_wanted = |header: &BlockHeader| proven_work(header, &header.hash()).is_some() == is_proven;
+    (0..).map(candidate).find(is_wanted).expect("every other header will do")
+}
+
+fn state(world: &World, peer: PeerId) -> PeerState {
+    world.engine.peers(world.now).into_iter().find(|info| info.id == peer).expect("the peer is known").state
+}
+
+/// The order in which peers are listed.
+fn ranking(world: &World) -> Vec<PeerId> {
+    world.engine.peers(world.now).into_iter().map(|info| info.id).collect()
 }
 
 fn address(n: u8) -> String {

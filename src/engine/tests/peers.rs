@@ -2,19 +2,9 @@
 
 use super::*;
 use crate::error::AddPeersError;
-use crate::peer::PeerState;
 
 fn config() -> Config {
     Config::new(Network::Regtest)
-}
-
-fn state(world: &World, peer: PeerId) -> PeerState {
-    world.engine.peers(world.now).into_iter().find(|info| info.id == peer).expect("the peer is known").state
-}
-
-/// The order in which peers are listed.
-fn ranking(world: &World) -> Vec<PeerId> {
-    world.engine.peers(world.now).into_iter().map(|info| info.id).collect()
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{MILLISECOND, SECOND, START_UNIX, hash, txid};
 use crate::config::Config;
 use crate::engine::{Action, Engine, Now, Random, RequestId};
 use crate::error::{DisconnectReason, RequestError};
-use crate::message::{GetHeaders, Message, Transaction};
+use crate::message::{GetHeaders, Inventory, Message, Transaction};
 use crate::network::Network;
 use crate::peer::{ConnectionId, PeerAddress, PeerId};
 use crate::proto::ProtocolError;
@@ -270,7 +270,9 @@ impl Simulation {
             Happening::Heard(connection, message) => {
                 if let Some(peer) = self.peer_on(connection) {
                     self.observer.has_heard(self.now);
-                    self.run(|engine, now| engine.handle_message(now, peer, connection, message));
+                    let was_checking = self.observer.is_checking(peer);
+                    let unclaimed = self.run(|engine, now| engine.handle_message(now, peer, connection, message));
+                    assert!(!was_checking || unclaimed.is_none(), "{unclaimed:?} of a peer that is checked");
                 }
             }
             Happening::Ping(connection) => {
@@ -329,6 +331,9 @@ impl Simulation {
         self.observer.is_up(self.now, peer);
         self.run(|engine, now| engine.handle_up(now, peer, connection, version));
         self.schedule(self.nodes[place].latency, Happening::Ping(connection));
+        // Nodes talk before they are asked anything.
+        let news = vec![Inventory::transaction(txid(self.dice.below(TRANSACTIONS.into()) as u32))];
+        self.schedule(Duration::ZERO, Happening::Heard(connection, Message::Inv(news)));
         if self.nodes[place].tells != Tells::Truth {
             let after = self.dice.around(10 * SECOND);
             self.schedule(after, Happening::Flood(connection));
@@ -411,7 +416,10 @@ impl Simulation {
             self.tally.short += 1;
         }
         self.observer.check_lines(self.now, &self.engine);
-        self.look_at_book();
+        // It may be large.
+        if self.tally.looks.is_multiple_of(20) {
+            self.look_at_book();
+        }
     }
 
     fn look_at_book(&mut self) {
@@ -424,6 +432,10 @@ impl Simulation {
     /// The peer at the other end of a connection that is up.
     fn peer_on(&self, connection: ConnectionId) -> Option<PeerId> {
         self.lines.get(&connection).filter(|line| line.state == LineState::Up).map(|line| line.peer)
+    }
+
+    fn hears_us(&self, peer: PeerId) -> bool {
+        self.lines.values().any(|line| line.peer == peer && line.state == LineState::Up)
     }
 
     fn node_on(&self, connection: ConnectionId) -> Option<usize> {
@@ -466,6 +478,7 @@ impl Simulation {
                 }
                 Action::Complete { request, outcome } => self.completed(request, &outcome),
                 Action::Event(event) => {
+                    self.check_standing(&event);
                     self.observer.hears(self.now, &event);
                     self.events.push((self.elapsed(), event));
                 }
@@ -479,6 +492,25 @@ impl Simulation {
             }
         }
         self.engine.check_invariants();
+    }
+
+    /// Only whoever is on our chain counts, and only whoever cannot tell is unverified.
+    fn check_standing(&self, event: &Event) {
+        let chain = |address: &PeerAddress| {
+            let address = address.socket_addr().expect("there are no names here");
+            (self.nodes[self.places[&address]].chain, self.observer.named.contains(&address))
+        };
+        match event {
+            Event::Connected { address, .. } => match chain(address) {
+                (Chain::Ours | Chain::Syncing(_), _) | (Chain::Pruned, true) => {}
+                other => panic!("{address} counts: {other:?}"),
+            },
+            // Its answer may be lost with its connection.
+            Event::Unverified { peer, address } if self.hears_us(*peer) => {
+                assert!(matches!(chain(address).0, Chain::Syncing(_)), "{address} could tell");
+            }
+            _ => {}
+        }
     }
 
     fn dial(&mut self, peer: PeerId, connection: ConnectionId, address: SocketAddr) {

@@ -3,15 +3,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::super::{header_after, marker_header, transaction};
+use super::super::{foreign_header, header_after, marker_header, transaction};
 use super::{Dice, Knowledge};
-use crate::block::proven_work;
 use crate::message::{
     BlockHeader, GetHeaders, Inventory, InventoryKind, Message, NetworkAddress, Services, TimestampedAddress,
     Version,
 };
 use crate::network::Network;
-use crate::wire::BlockHash;
 
 /// A node, up or down.
 #[derive(Clone, Debug)]
@@ -101,8 +99,8 @@ impl Node {
         match self.chain {
             Chain::Syncing(until) if elapsed < until => None,
             Chain::Ours | Chain::Syncing(_) | Chain::Pruned => Some(marker_header()),
-            Chain::Other | Chain::OtherAgent => Some(stranger(marker.locator[0].hash, true)),
-            Chain::Nonsense => Some(stranger(marker.locator[0].hash, false)),
+            Chain::Other | Chain::OtherAgent => Some(foreign_header(true)),
+            Chain::Nonsense => Some(foreign_header(false)),
         }
     }
 
@@ -144,13 +142,6 @@ pub(super) fn public_address(dice: &mut Dice) -> SocketAddr {
     let [a, b, c, d] =
         [20 + dice.below(60), dice.below(256), dice.below(256), 1 + dice.below(250)].map(|n| n as u8);
     (Ipv4Addr::new(a, b, c, d), PORT).into()
-}
-
-/// A header behind `previous` that is not ours, with its work proven or not.
-fn stranger(previous: BlockHash, is_proven: bool) -> BlockHeader {
-    let candidate = |nonce| BlockHeader { bits: 0x207f_ffff, ..header_after(previous, nonce) };
-    let is_wanted = |header: &BlockHeader| proven_work(header, &header.hash()).is_some() == is_proven;
-    (0..).map(candidate).find(is_wanted).expect("every other header will do")
 }
 
 /// Addresses in one `addr`: the most a node sends.

@@ -156,6 +156,10 @@ impl Observer {
         assert!(choice.is_none(), "{address} is dialled besides its neighbour, although there is {choice:?}");
     }
 
+    pub(super) fn is_checking(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer).is_some_and(|seen| seen.standing == Standing::Checking)
+    }
+
     pub(super) fn has_heard(&mut self, now: Now) {
         self.heard_at = Some(now.instant);
     }
