@@ -27,6 +27,8 @@ pub(in crate::engine) struct Finding {
     seeds_asked: u32,
     /// No address of the book is dialled before this.
     dial_at: Option<Instant>,
+    /// Dials that failed in a row, whoever was dialled.
+    failed_in_a_row: u32,
     /// When we last heard from anybody.
     heard_at: Option<Instant>,
     trouble: Trouble,
@@ -58,6 +60,7 @@ impl Finding {
             seeds_at: None,
             seeds_asked: 0,
             dial_at: None,
+            failed_in_a_row: 0,
             heard_at: None,
             trouble: Trouble::default(),
             told_no_peers: false,
@@ -248,23 +251,27 @@ impl Engine {
 
     /// A dial failed: if all do, it is our own network.
     pub(super) fn note_dial_failed(&mut self, now: Now, address: &PeerAddress) {
-        if self.peers.values().any(|peer| peer.session().is_some()) {
+        let is_alone = self.peers.values().all(|peer| peer.session().is_none());
+        let finding = &mut self.finding;
+        finding.failed_in_a_row = finding.failed_in_a_row.saturating_add(1);
+        let trouble = &mut finding.trouble;
+        if is_alone {
+            // Those connections that were lost in silence took a while to be given up.
+            trouble.since.get_or_insert(finding.heard_at.unwrap_or(now.instant));
+            trouble.dials = trouble.dials.saturating_add(1);
+            if trouble.addresses.len() < MANY_ADDRESSES {
+                trouble.addresses.insert(address.clone());
+            }
+        } else {
             // Others can be reached, so the fault is that peer's.
-            self.finding.trouble = Trouble::default();
-            return;
+            *trouble = Trouble::default();
         }
-        let trouble = &mut self.finding.trouble;
-        // Those connections that were lost in silence took a while to be given up.
-        trouble.since.get_or_insert(self.finding.heard_at.unwrap_or(now.instant));
-        trouble.dials = trouble.dials.saturating_add(1);
-        if trouble.addresses.len() < MANY_ADDRESSES {
-            trouble.addresses.insert(address.clone());
-        }
-        // Not to go through the whole book while nobody can be reached.
-        let rounds = trouble.dials / self.config.target_peers.max(1) as u32;
+        // Not to go through the whole book while nobody can be reached, or nobody of whom somebody told.
+        let rounds = finding.failed_in_a_row / self.config.target_peers.max(1) as u32;
         if rounds >= 2 {
-            let wait = back_off(self.config.redial_min, LONGEST_OUTAGE_WAIT, rounds - 1, self.random.jitter());
-            self.finding.dial_at = Some(now.instant + wait);
+            let longest = if is_alone { LONGEST_OUTAGE_WAIT } else { LONGEST_DIAL_WAIT };
+            let wait = back_off(self.config.redial_min, longest, rounds - 1, self.random.jitter());
+            finding.dial_at = Some(now.instant + wait);
         }
     }
 
@@ -284,6 +291,7 @@ impl Engine {
         self.note_heard(now);
         let trouble = std::mem::take(&mut self.finding.trouble);
         self.finding.dial_at = None;
+        self.finding.failed_in_a_row = 0;
         self.finding.book.network_works(now);
         if let Some(since) = trouble.since.filter(|_| trouble.is_outage(&self.config)) {
             self.finding.book.forgive(now, &mut self.random, since);
@@ -311,6 +319,8 @@ const LONGEST_SEED_INTERVAL: Duration = Duration::from_secs(3_600);
 const BOOK_TIME: Duration = Duration::from_secs(10);
 /// The longest wait while nobody at all can be reached.
 const LONGEST_OUTAGE_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait between dials of found peers while some are connected.
+const LONGEST_DIAL_WAIT: Duration = Duration::from_secs(2);
 /// So many different addresses do not fail together by chance.
 const MANY_ADDRESSES: usize = 3;
 /// With so many addresses known, peers are not asked for more.

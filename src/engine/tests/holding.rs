@@ -291,3 +291,34 @@ fn a_dial_while_nobody_can_be_reached_is_forgiven_at_once_when_somebody_is() {
     world.pass(SECOND.mul_f64(1.25));
     assert_eq!(world.connects.iter().filter(|&&(peer, ..)| peer != first).count(), 3, "all are dialled again");
 }
+
+#[test]
+fn dials_that_all_fail_at_once_do_not_go_through_the_book_in_a_rush() {
+    let mut world = World::new(Config::new(Network::Test).target_peers(4));
+    world.start();
+    let [first] = world.find(&["20.1.0.1:18333"])[..] else { panic!("one is found") };
+    world.connect(first);
+    world.show_marker(first);
+    // Our link is down, and the connection lingers.
+    let many: Vec<SocketAddr> = (2..250).map(|n| SocketAddr::from(([20, n, 0, 1], 18_333))).collect();
+    world.run(|engine, now| engine.handle_seeds(now, &many));
+    let (mut dials, end) = (0, world.now.instant + 60 * SECOND);
+    world.pass(Duration::ZERO);
+    while world.now.instant < end {
+        for (peer, ..) in world.connects.clone() {
+            world.refuse(peer);
+            dials += 1;
+        }
+        if world.connects.is_empty() { drop(world.jump()) } else { world.pass(Duration::ZERO) }
+    }
+    assert!((60..200).contains(&dials), "{dials} dials in a minute, where three are missing");
+    // Whoever answers is met by the usual zeal.
+    while world.connects.is_empty() {
+        world.jump();
+    }
+    let (back, ..) = world.connects[0];
+    world.connect(back);
+    world.show_marker(back);
+    world.pass(Duration::ZERO);
+    assert_eq!((world.engine.ready_count(), world.connects.len()), (2, 2));
+}

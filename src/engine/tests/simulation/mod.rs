@@ -39,6 +39,8 @@ struct Simulation {
     seeds: Vec<SocketAddr>,
     /// Our own connection to the internet.
     link_is_up: bool,
+    /// While it is down, every dial fails at once, as without a route.
+    fails_at_once: bool,
     lines: BTreeMap<ConnectionId, Line>,
     happenings: BTreeMap<(Instant, u64), Happening>,
     scheduled: u64,
@@ -157,6 +159,7 @@ impl Simulation {
             known,
             seeds,
             link_is_up: true,
+            fails_at_once: seed % 2 == 0,
             lines: BTreeMap::new(),
             happenings: BTreeMap::new(),
             scheduled: 0,
@@ -521,7 +524,9 @@ impl Simulation {
         let refused = |kind| Happening::Down(connection, dial_failure(kind));
         let is_prompt = self.dice.one_in(2);
         let (after, happening) = match node {
-            _ if !self.link_is_up && is_prompt => (MILLISECOND, refused(std::io::ErrorKind::NetworkUnreachable)),
+            _ if !self.link_is_up && self.fails_at_once => {
+                (MILLISECOND, refused(std::io::ErrorKind::NetworkUnreachable))
+            }
             _ if !self.link_is_up => (10 * SECOND, refused(std::io::ErrorKind::TimedOut)),
             Some(node) if self.nodes[node].is_up => {
                 (self.nodes[node].latency * 2, Happening::HandshakeDone(connection))
