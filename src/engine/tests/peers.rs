@@ -235,6 +235,31 @@ fn seeds_do_not_pass_the_limit_of_peers() {
 }
 
 #[test]
+fn found_peer_that_keeps_nobody_is_dialled_ever_more_rarely() {
+    let mut world = World::new(config().redial_min(Duration::from_secs(1)).redial_max(Duration::from_secs(100)));
+    world.start();
+    world.run(|engine, now| engine.handle_seeds(now, &[SocketAddr::from(([10, 0, 0, 1], 8333))]));
+    let mut waits = Vec::new();
+    // The last time it stays for long.
+    for stays in [0, 0, 0, 0, 0, 0, 60, 0] {
+        let begun = world.now.instant;
+        while world.connects.is_empty() {
+            world.jump();
+        }
+        waits.push((world.now.instant - begun).as_secs_f64());
+        let peer = world.connects[0].0;
+        world.connect(peer);
+        assert_eq!(state(&world, peer), PeerState::Ready);
+        world.pass(Duration::from_secs(stays));
+        world.lose(peer);
+        assert_eq!(world.engine.peers(world.now).len(), 0, "it is forgotten until it is dialled");
+    }
+    for (wait, expected) in waits.into_iter().zip([0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 1.0]) {
+        assert!((expected * 0.75..=expected * 1.25).contains(&wait), "{wait} for {expected}");
+    }
+}
+
+#[test]
 fn the_nearest_peer_is_the_best() {
     let (mut world, peers) = World::connected(3);
     assert_eq!(ranking(&world), peers);
