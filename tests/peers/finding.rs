@@ -12,7 +12,7 @@ use conduit::{
     Command, Conduit, DisconnectReason, Event, GetAddr, GetHeaders, Network, Ping, RequestError, RequestOptions,
 };
 
-use super::support::raw_peer::{RawListener, Reply};
+use super::support::raw_peer::{self, RawListener, Reply};
 use super::support::{PATIENCE, waits};
 use super::{addresses, config, custom, hamlet, hamlet_node, nowhere, ready, until};
 
@@ -109,6 +109,26 @@ fn peers_that_are_lost_all_at_once_are_held_again_when_they_are_back() {
     assert!(request.wait().is_ok(), "it waited for whoever comes back");
     conduit.wait_for_peers(8, PATIENCE).unwrap();
     assert_eq!(ready(&conduit), addresses(&nodes));
+}
+
+#[test]
+fn found_peer_that_keeps_nobody_is_not_hammered() {
+    let listener = RawListener::of(&custom(&[], None));
+    let address = listener.address();
+    let heard = listener.serve(raw_peer::version(), |message| match message {
+        // The handshake is done then.
+        Message::Verack => Reply::Close(Vec::new()),
+        _ => Reply::Nothing,
+    });
+    let resolver = move |_: &str, _: u16| Ok(vec![address]);
+    let config = config(custom(&["seed.example"], None)).redial_min(Duration::from_millis(50));
+    let conduit = Conduit::new(config.redial_max(PATIENCE).resolver(resolver)).unwrap();
+    let begun = Instant::now();
+    conduit.start().unwrap();
+    let came = || heard.lock().unwrap().iter().filter(|message| message.command() == Command::VERACK).count();
+    waits::until("it has closed six connections", || came() == 6);
+    // Five waits of three quarters of 50, 100, 200, 400 and 800 ms.
+    assert!(begun.elapsed() >= Duration::from_millis(1_162), "6 dials within {:?}", begun.elapsed());
 }
 
 #[test]
