@@ -102,6 +102,10 @@ fn found_peer_that_is_banned_gives_its_place_to_another() {
     assert_eq!(ready(&conduit).iter().filter(|address| first.contains(address)).count(), 2);
     assert!(conduit.peers().iter().all(|peer| peer.id != banned.id), "it is forgotten");
     assert!(!conduit.ban(banned.id, Duration::from_secs(1)), "so it cannot be banned again");
+    // A host alone stands for all its ports.
+    let host = banned.address.socket_addr().unwrap().ip().to_string();
+    assert_eq!((conduit.unban("127.9.9.9"), conduit.unban(&host)), (Ok(false), Ok(true)));
+    assert!(conduit.bans().is_empty());
 }
 
 #[test]

@@ -8,7 +8,8 @@ use conduit::error::{Attempt, AttemptFailure};
 use conduit::message::{Block, Message, Reject, RejectCode};
 use conduit::testnode::{Fault, FaultKind, TestNode, TestNodeConfig, transaction};
 use conduit::{
-    BlockHash, Command, Conduit, Config, DisconnectReason, GetData, PeerId, RequestError, RequestOptions,
+    BlockHash, Command, Conduit, Config, DisconnectReason, GetData, GetHeaders, PeerId, RequestError,
+    RequestOptions,
 };
 
 use super::support::raw_peer::{RawListener, Reply, frame, frame_of, version};
@@ -153,6 +154,39 @@ fn transaction_that_some_do_not_have_comes_from_the_one_that_does() {
 }
 
 #[test]
+fn headers_that_do_not_follow_from_each_other_are_asked_of_the_next() {
+    let honest = node();
+    let [one, three] = [1, 3].map(|height| honest.header(height).unwrap());
+    let listener = RawListener::bind();
+    let address = listener.address();
+    listener.serve(version(), move |message| match message {
+        Message::GetHeaders(_) => Reply::Send(frame(&Message::Headers(vec![one, three]))),
+        _ => Reply::Nothing,
+    });
+    let conduit = with_main(regtest(), address, &honest);
+    let found = conduit.send_request(GetHeaders::new([honest.block_hash(0).unwrap()])).unwrap();
+    assert_eq!(found.iter().map(|header| Some(header.hash())).collect::<Vec<_>>(), hashes(&honest));
+}
+
+#[test]
+fn another_transaction_than_was_asked_for_is_no_answer() {
+    let honest = node();
+    let [wanted, other] = [1, 2].map(|n| transaction(n, 200));
+    assert!(honest.submit(wanted.clone()));
+    let listener = RawListener::bind();
+    let address = listener.address();
+    listener.serve(version(), move |message| match message {
+        Message::GetData(_) => Reply::Send(frame(&Message::Tx(other.clone()))),
+        _ => Reply::Nothing,
+    });
+    let conduit = with_main(regtest(), address, &honest);
+    let begun = Instant::now();
+    assert_eq!(conduit.send_request(GetData::transaction(wanted.txid())), Ok(wanted));
+    // A share of the whole time would be longer.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn node_without_room_for_a_block_is_asked_again_when_there_is_nobody_else() {
     let node = node();
     let busy = FaultKind::Reject { code: RejectCode::TooBusy, reason: "too-busy".to_owned() };
@@ -256,6 +290,11 @@ fn forged(block: &Block) -> Vec<u8> {
     // The lock time.
     *raw.last_mut().expect("a block has bytes") ^= 1;
     frame_of(Command::BLOCK, &raw)
+}
+
+/// The chain behind the first block.
+fn hashes(node: &TestNode) -> Vec<Option<BlockHash>> {
+    (1..=BLOCKS).map(|height| node.block_hash(height)).collect()
 }
 
 /// Two nodes with the same block of 10 MB on top.

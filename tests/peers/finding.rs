@@ -65,6 +65,9 @@ fn peers_tell_of_others() {
     assert_eq!(hub.received(Command::GETADDR), 1);
     assert!(ready(&conduit).contains(&seed));
     assert_eq!(conduit.stats().dials, 5);
+    // A node answers once, and what it said is there for whoever asks later.
+    assert_eq!(conduit.send_request(GetAddr).map(|told| told.len()), Ok(7));
+    assert_eq!(hub.received(Command::GETADDR), 1);
 }
 
 #[test]

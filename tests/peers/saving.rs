@@ -37,6 +37,23 @@ fn addresses_that_worked_are_dialled_at_the_next_start_without_the_seeds() {
 }
 
 #[test]
+fn saved_addresses_are_kept_and_not_dialled_where_only_named_peers_are_allowed() {
+    let nodes = hamlet(2);
+    let dir = tempfile::tempdir().unwrap();
+    first_run(&dir, &nodes);
+    let conduit = Conduit::new(settings(&dir).only_named_peers(true).resolver(nowhere)).unwrap();
+    conduit.add_peers([nodes[0].address()]).unwrap();
+    conduit.start().unwrap();
+    conduit.wait_for_peers(1, PATIENCE).unwrap();
+    assert!(conduit.send_request(Ping).is_ok());
+    assert_eq!((conduit.stats().dials, ready(&conduit)), (1, vec![nodes[0].address()]));
+    conduit.shutdown();
+    let conduit = Conduit::new(settings(&dir).resolver(nowhere)).unwrap();
+    conduit.start().unwrap();
+    conduit.wait_for_peers(2, PATIENCE).unwrap();
+}
+
+#[test]
 fn book_of_addresses_that_are_all_dead_does_not_keep_the_seeds_from_being_asked() {
     let (old, new) = (hamlet(2), hamlet(3));
     let dir = tempfile::tempdir().unwrap();
