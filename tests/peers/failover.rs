@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::error::{Attempt, AttemptFailure};
@@ -14,7 +15,7 @@ use conduit::{
 
 use super::support::raw_peer::{RawListener, Reply, frame, frame_of, version};
 use super::support::{PATIENCE, waits};
-use super::{BLOCKS, connect, node, regtest};
+use super::{BLOCKS, addresses, config, connect, custom, hamlet, node, regtest};
 
 #[test]
 fn block_of_10_mb_is_returned_whole_though_the_answering_peer_dies_in_the_middle() {
@@ -40,7 +41,7 @@ fn node_that_is_killed_in_the_middle_of_a_block_is_survived_by_the_call() {
     let (conduit, _, _) = connect(regtest(), [&dying, &next]);
     conduit.set_main_peer(dying.address()).unwrap();
     // It bounds the rate, too, so that the node is caught in the act.
-    dying.set_latency(Duration::from_millis(20));
+    dying.set_latency(Duration::from_secs(1));
     let seen = conduit.stats().bytes_received;
     let block = waits::call({
         let conduit = conduit.clone();
@@ -204,7 +205,7 @@ fn requests_of_many_callers_survive_nodes_that_die_one_after_the_other() {
     let nodes: Vec<_> = (0..5).map(|_| node()).collect();
     let (conduit, _, _) = connect(regtest().request_attempts(5), &nodes);
     let (done, finished) = mpsc::channel();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for caller in 0..8 {
             let (conduit, nodes, done) = (&conduit, &nodes, done.clone());
             scope.spawn(move || {
@@ -224,6 +225,74 @@ fn requests_of_many_callers_survive_nodes_that_die_one_after_the_other() {
         }
     });
     assert_eq!(conduit.peers().iter().map(|peer| peer.outstanding_requests).sum::<usize>(), 0);
+}
+
+#[test]
+fn no_request_fails_while_two_of_eight_found_peers_are_sound() {
+    let nodes = hamlet(8);
+    let payments: Vec<_> = (0..20).map(|n| transaction(n, 300)).collect();
+    for node in &nodes {
+        assert!(payments.iter().all(|payment| node.submit(payment.clone())));
+    }
+    let known = addresses(&nodes);
+    let resolver = move |_: &str, _: u16| Ok(known.clone());
+    let config = config(custom(&["seed.example"], None)).request_attempts(8).resolver(resolver);
+    let conduit = Conduit::new(config).unwrap();
+    conduit.start().unwrap();
+    conduit.wait_for_peers(8, PATIENCE).unwrap();
+    let (done, finished) = mpsc::channel();
+    thread::scope(|scope| {
+        for caller in 0..8 {
+            let (conduit, sound, payments, done) = (&conduit, &nodes[7], &payments, done.clone());
+            scope.spawn(move || {
+                for round in 0..100 {
+                    let number = caller * 31 + round;
+                    let height = 1 + number % BLOCKS;
+                    match number % 3 {
+                        0 => {
+                            let block = conduit.send_request(GetData::block(sound.block_hash(height).unwrap()));
+                            assert_eq!(block.ok(), sound.block(height));
+                        }
+                        1 => {
+                            let payment = &payments[number as usize % payments.len()];
+                            let found = conduit.send_request(GetData::transaction(payment.txid()));
+                            assert_eq!(found.as_ref(), Ok(payment));
+                        }
+                        _ => {
+                            let asked = GetHeaders::new([sound.block_hash(0).unwrap()]);
+                            let found = conduit.send_request(asked).map(|headers| headers.len());
+                            assert_eq!(found, Ok(BLOCKS as usize));
+                        }
+                    }
+                    done.send(()).expect("the test counts");
+                }
+            });
+        }
+        drop(done);
+        // The pace of the faults is that of the answers. The last two nodes have none.
+        for (count, ()) in finished.iter().enumerate() {
+            let node = &nodes[count / 10 % 6];
+            let closes = |command, bytes| Fault::new(FaultKind::CloseAfter(bytes)).command(command).times(1);
+            match count % 60 {
+                1 => node.drop_connections(),
+                11 => node.inject(closes(Command::BLOCK, 100)),
+                21 => node.inject(Fault::new(FaultKind::CorruptChecksum).command(Command::TX).times(1)),
+                31 => node.set_latency(Duration::from_millis(count as u64 % 7)),
+                41 => node.inject(closes(Command::HEADERS, 30)),
+                51 => {
+                    node.refuse(count % 120 == 51);
+                    node.drop_connections();
+                }
+                _ => {}
+            }
+        }
+    });
+    nodes.iter().for_each(|node| node.refuse(false));
+    nodes.iter().for_each(TestNode::clear_faults);
+    conduit.wait_for_peers(8, PATIENCE).unwrap();
+    let stats = conduit.stats();
+    assert_eq!(stats.requests.keys().collect::<Vec<_>>(), ["ok"], "{stats}");
+    assert!(stats.disconnects.values().sum::<u64>() > 10, "there were faults: {stats}");
 }
 
 /// Raw peers, each of which fails in its own way when it is asked for a block.

@@ -105,13 +105,13 @@ fn main_peer_that_dies_is_replaced_with_its_requests_and_comes_back_to_its_place
 #[test]
 fn throughput_is_measured_and_decides_who_is_asked_for_blocks() {
     let nodes = [node(), node()];
-    let payload: Vec<_> = (0..4).map(|n| transaction(n, 500_000)).collect();
+    let payload: Vec<_> = (0..4).map(|n| transaction(n, 50_000)).collect();
     let [hash, same] = nodes.each_ref().map(|node| node.mine_with(payload.clone()));
     assert_eq!(hash, same);
     let (conduit, _, ids) = connect(regtest(), &nodes);
     measure(&conduit, &ids);
     // As far as the throughput goes, a peer that answers late is slow.
-    nodes[0].set_latency(Duration::from_secs(1));
+    nodes[0].set_latency(Duration::from_secs(2));
     for &id in &ids {
         conduit.send_request_with(GetData::block(hash), &RequestOptions::new().peer(id)).unwrap();
     }
