@@ -19,7 +19,7 @@ use super::{BLOCKS, addresses, config, connect, custom, hamlet, node, regtest};
 
 #[test]
 fn block_of_10_mb_is_returned_whole_though_the_answering_peer_dies_in_the_middle() {
-    let (dying, next, hash) = large_blocks();
+    let (dying, next, hash) = large_blocks(10);
     for cut in [5_000_000, 100, 10_000_000] {
         let (conduit, events, ids) = connect(regtest(), [&dying, &next]);
         conduit.set_main_peer(dying.address()).unwrap();
@@ -37,11 +37,11 @@ fn block_of_10_mb_is_returned_whole_though_the_answering_peer_dies_in_the_middle
 
 #[test]
 fn node_that_is_killed_in_the_middle_of_a_block_is_survived_by_the_call() {
-    let (dying, next, hash) = large_blocks();
+    let (dying, next, hash) = large_blocks(30);
     let (conduit, _, _) = connect(regtest(), [&dying, &next]);
     conduit.set_main_peer(dying.address()).unwrap();
-    // It bounds the rate, too, so that the node is caught in the act.
-    dying.set_latency(Duration::from_secs(1));
+    // It bounds the rate, too: to 16 MiB at a time, so that the node is caught in the act.
+    dying.set_latency(Duration::from_secs(2));
     let seen = conduit.stats().bytes_received;
     let block = waits::call({
         let conduit = conduit.clone();
@@ -366,10 +366,10 @@ fn hashes(node: &TestNode) -> Vec<Option<BlockHash>> {
     (1..=BLOCKS).map(|height| node.block_hash(height)).collect()
 }
 
-/// Two nodes with the same block of 10 MB on top.
-fn large_blocks() -> (TestNode, TestNode, BlockHash) {
+/// Two nodes with the same block of so many megabytes on top.
+fn large_blocks(megabytes: u64) -> (TestNode, TestNode, BlockHash) {
     let config = || TestNodeConfig::default().blocks(BLOCKS);
-    let payload: Vec<_> = (0..10).map(|n| transaction(n, 1_000_000)).collect();
+    let payload: Vec<_> = (0..megabytes).map(|n| transaction(n, 1_000_000)).collect();
     let nodes = [config(), config()].map(|config| TestNode::start(config).unwrap());
     let [one, other] = nodes.each_ref().map(|node| node.mine_with(payload.clone()));
     assert_eq!(one, other, "the same of both");
