@@ -61,7 +61,7 @@ fn requests_go_on_while_one_node_bans_us_another_evicts_us_and_all_are_gone_for_
     drop(announced);
     let mut history = History::new(&client.events);
     let tip = hash_at(steady, steady.best_height());
-    let traffic = Traffic::start(&client.conduit, txid(&raw), tip);
+    let traffic = Traffic::start(&client.conduit, Some(txid(&raw)), tip);
     traffic.wait_for_more();
 
     // Banned by the one that is asked first.
@@ -125,6 +125,39 @@ fn requests_go_on_while_one_node_bans_us_another_evicts_us_and_all_are_gone_for_
     assert!(counts.iter().zip(stalled).all(|(count, before)| *count > before), "{counts:?}");
     assert!(history.seen.iter().all(|event| !matches!(event, Event::Missed { .. })));
     client.end(&all);
+}
+
+#[test]
+fn requests_go_on_while_a_full_node_evicts_one_connection_for_the_next() {
+    // It takes thirty odd; whoever comes then makes it end another's connection, the youngest first.
+    let Some(full) = start_with(&["-maxconnections=40"]) else { return };
+    let tip = hashes(&full.generate(1))[0];
+    let config = config().redial_min(REDIAL_MIN).redial_max(REDIAL_MAX).event_queue_items(100_000);
+    let conduit = Conduit::new(config).unwrap();
+    let events = conduit.events();
+    assert_eq!(conduit.add_connections(full.address(), SEATS).unwrap().len(), SEATS);
+    let started = Instant::now();
+    conduit.start().unwrap();
+    conduit.wait_for_peers(20, PATIENCE).unwrap();
+    let mut history = History::new(&events);
+    let traffic = Traffic::start(&conduit, None, tip);
+    for _ in 0..3 {
+        for _ in 0..5 {
+            let lost = history.until(|event| matches!(event, Event::Disconnected { .. }));
+            assert!(is_closed(&lost), "{lost:?}");
+        }
+        traffic.wait_for_more();
+    }
+    traffic.stop();
+
+    // Those that wait, wait for the back-off of the address that they have in common.
+    let is_dial = |event: &&Event| matches!(event, Event::Connected { .. } | Event::Refused { .. });
+    let dials = history.seen.iter().filter(is_dial).count();
+    let rounds = (0..).take_while(|&rounds| least_time(rounds) <= started.elapsed()).count();
+    assert!(dials <= SEATS * (rounds + 1), "{dials} dials in {:?}", started.elapsed());
+    assert!(history.seen.iter().all(|event| !matches!(event, Event::NoPeers | Event::Missed { .. })));
+    conduit.shutdown();
+    full.assert_no_misbehaviour();
 }
 
 // Deaths in the middle of a reply.
@@ -425,12 +458,15 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn start(conduit: &Conduit, txid: Txid, block: BlockHash) -> Self {
+    /// Asks for the chain, for this block at its tip, and for a transaction.
+    fn start(conduit: &Conduit, txid: Option<Txid>, block: BlockHash) -> Self {
         let mut traffic = Self { stop: Arc::default(), answered: Vec::new(), threads: Vec::new() };
         let genesis = Network::Regtest.genesis();
-        traffic.ask(conduit, move |conduit| {
-            conduit.send_request(GetData::transaction(txid)).map(|found| assert_eq!(found.txid(), txid))
-        });
+        if let Some(txid) = txid {
+            traffic.ask(conduit, move |conduit| {
+                conduit.send_request(GetData::transaction(txid)).map(|found| assert_eq!(found.txid(), txid))
+            });
+        }
         traffic.ask(conduit, move |conduit| {
             conduit.send_request(GetData::block(block)).map(|found| assert_eq!(found.hash(), block))
         });
@@ -681,5 +717,7 @@ const OURS: &str = "/bsv-conduit:";
 const REDIAL_MIN: Duration = Duration::from_millis(100);
 const REDIAL_MAX: Duration = Duration::from_secs(1);
 const EVICTIONS: usize = 6;
+/// Connections wanted of a node that does not take so many.
+const SEATS: usize = 60;
 /// A `getheaders` with one hash and a stop hash, header and all.
 const CHECK_LEN: u64 = 24 + 4 + 1 + 32 + 32;
