@@ -76,11 +76,11 @@ fn requests_go_on_while_one_node_bans_us_another_evicts_us_and_all_are_gone_for_
         assert!(is_closed(&refused), "{refused:?}");
     }
     traffic.wait_for_more();
-    assert_eq!(client.conduit.main_peer().filter(|main| *main != banning_id), client.conduit.main_peer());
+    assert_ne!(client.conduit.main_peer(), Some(banning_id));
     let turned_away = || banning.log().matches("dropped (banned)").count();
     wait_until("the node to tell of it", PATIENCE, || turned_away() >= 8);
     let dials = turned_away();
-    assert!(least_time(dials) <= banned_at.elapsed(), "{dials} dials in {:?}", banned_at.elapsed());
+    assert!(least_time(dials - 1) <= banned_at.elapsed(), "{dials} dials in {:?}", banned_at.elapsed());
 
     // Evicted, again and again, by the one that is asked first.
     client.conduit.set_main_peer(evicting.address()).unwrap();
@@ -94,7 +94,7 @@ fn requests_go_on_while_one_node_bans_us_another_evicts_us_and_all_are_gone_for_
         traffic.wait_for_more();
         assert_eq!(client.conduit.main_peer(), Some(evicting_id), "it is the first again");
     }
-    assert!(least_time(EVICTIONS) <= evicted_at.elapsed(), "{:?}", evicted_at.elapsed());
+    assert!(least_time(EVICTIONS - 1) <= evicted_at.elapsed(), "{:?}", evicted_at.elapsed());
 
     // With nobody left, requests wait.
     for node in [steady, evicting] {
@@ -106,7 +106,7 @@ fn requests_go_on_while_one_node_bans_us_another_evicts_us_and_all_are_gone_for_
     }
     let is_dial = |event: &&Event| matches!(event, Event::Refused { peer, .. } if *peer == banning_id);
     let dials = history.seen.iter().filter(is_dial).count();
-    assert!(least_time(dials) <= banned_at.elapsed(), "{dials} dials in {:?}", banned_at.elapsed());
+    assert!(least_time(dials - 1) <= banned_at.elapsed(), "{dials} dials in {:?}", banned_at.elapsed());
     let connections = |id| {
         let is_one = |event: &&Event| matches!(event, Event::Connected { peer, .. } if *peer == id);
         history.seen.iter().filter(is_one).count()
@@ -164,7 +164,7 @@ fn requests_go_on_while_a_full_node_evicts_one_connection_for_the_next() {
 
 #[test]
 fn block_whose_sender_is_killed_in_the_middle_comes_whole_from_another_node() {
-    let Some((mut first, second, tip)) = pair_with_block_of(&[10_000_000]) else { return };
+    let Some((mut first, second, tip)) = pair_with_block_of(10_000_000) else { return };
     // Else it would not have the block after its first death.
     first.rpc("gettxoutsetinfo", json!([]));
     let block = stored(&second, tip);
@@ -202,8 +202,7 @@ fn block_whose_sender_is_killed_in_the_middle_comes_whole_from_another_node() {
 
 #[test]
 fn block_whose_sender_hangs_in_the_middle_comes_from_another_node_within_the_time() {
-    // More than the system holds between two sockets.
-    let Some((first, second, tip)) = pair_with_block_of(&[14_000_000, 14_000_000]) else { return };
+    let Some((first, second, tip)) = pair_with_block_of(10_000_000) else { return };
     let block = stored(&second, tip);
     let proxy = Proxy::start(first.address());
     let client = connect_through(&proxy, &second, config());
@@ -219,13 +218,15 @@ fn block_whose_sender_hangs_in_the_middle_comes_from_another_node_within_the_tim
     let call = waits::call(move || conduit.send_request_with(GetData::block(tip), &options));
     proxy.wait_until_held();
     first.freeze();
-    proxy.go_on();
+    // Some is on its way already.
+    proxy.hold_after(2_000_000);
     assert_eq!(call.result().as_ref(), Ok(&block));
     let took = asked.elapsed();
     assert!(took >= timeout / 2 && took < timeout, "it took {took:?}");
 
     // What comes late is no news, and no fault.
     first.thaw();
+    proxy.go_on();
     client.fence();
     assert!(messages.try_recv().is_err(), "the rest of the reply is not for anybody");
     let events: Vec<Event> = std::iter::from_fn(|| client.events.try_recv().ok()).collect();
@@ -286,14 +287,12 @@ fn node_in_initial_block_download_is_unverified_and_used_once_it_mined() {
     assert_eq!(syncing.rpc("submitblock", json!([raw_block])), Value::Null);
     assert_eq!(syncing.best_height(), 1);
 
-    let config = || checking(block1).verify_timeout(Duration::from_secs(1));
+    let config = || checking(block1).verify_timeout(Duration::from_secs(5));
     let started = Instant::now();
     let asking = Client::dial(&[&syncing], config().user_agent("/asking/").verify_interval(Duration::from_secs(1)));
     let waiting = Client::dial(&[&syncing], config().user_agent("/waiting/").verify_interval(PATIENCE * 10));
-    // The node that can answer has more time for it.
-    let patient = config().verify_timeout(Duration::from_secs(5));
     let choosing =
-        Client::dial(&[&syncing, &synced], patient.user_agent("/choosing/").verify_interval(PATIENCE * 10));
+        Client::dial(&[&syncing, &synced], config().user_agent("/choosing/").verify_interval(PATIENCE * 10));
     choosing.conduit.set_main_peer(syncing.address()).unwrap();
     let mut histories = [&waiting, &choosing, &asking].map(|client| History::new(&client.events));
     for (client, history) in [&waiting, &choosing, &asking].into_iter().zip(&mut histories) {
@@ -567,6 +566,7 @@ impl Proxy {
     /// Lets so many bytes more from the node pass.
     fn hold_after(&self, bytes: usize) {
         self.flow.state.lock().left = Some(bytes);
+        self.flow.changed.notify_all();
     }
 
     #[track_caller]
@@ -637,13 +637,11 @@ fn copy(mut from: TcpStream, mut to: TcpStream, admit: impl Fn(usize) -> usize) 
     }
 }
 
-/// Two nodes with a block of transactions of these sizes, and its hash.
-fn pair_with_block_of(sizes: &[usize]) -> Option<(SvNode, SvNode, BlockHash)> {
+/// Two nodes with a block of one transaction of this size besides the coinbase, and its hash.
+fn pair_with_block_of(size: usize) -> Option<(SvNode, SvNode, BlockHash)> {
     let [first, second]: [SvNode; 2] = SvNode::joined(2)?.try_into().ok().expect("two were asked for");
-    let mut funding = Funding::new(&first, sizes.len() as u32);
-    for &size in sizes {
-        first.send_raw_transaction(&transactions::spend(funding.take(), size)).unwrap();
-    }
+    let raw = transactions::spend(Funding::new(&first, 1).take(), size);
+    first.send_raw_transaction(&raw).unwrap();
     let tip = hashes(&first.generate(1))[0];
     wait_until("the other node to follow", PATIENCE, || first.best_height() == second.best_height());
     Some((first, second, tip))
@@ -682,7 +680,8 @@ fn is_closed(event: &Event) -> bool {
     matches!(reason, DisconnectReason::ClosedByPeer | DisconnectReason::Io { .. })
 }
 
-/// The time that so many dials after a loss take at least, each after its back-off.
+/// The time that so many back-offs after a loss take at least; the first is as long as the second if it was a lasting
+/// connection, so that they are one fewer than the dials.
 fn least_time(dials: usize) -> Duration {
     let waits = (0..dials).map(|dial| REDIAL_MAX.min(REDIAL_MIN * (1 << dial.min(10))));
     waits.sum::<Duration>() * 3 / 4
