@@ -61,8 +61,8 @@ pub struct Config {
     pub fork_marker: Option<ForkMarker>,
     /// How long a peer may take to show that it is on our chain, before it counts as unverified. The default is 20 s.
     pub verify_timeout: Duration,
-    /// Time until a peer that could not show it is asked again. The default is 60 s; sooner if it announces a block, but
-    /// never within 30 s of a question that it left unanswered.
+    /// Time until a peer that could not show it is asked again, and a second after it announces a block. The default is
+    /// 60 s.
     pub verify_interval: Duration,
     /// Time between two pings, from which latencies come. The default is 60 s.
     pub ping_interval: Duration,

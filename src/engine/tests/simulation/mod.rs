@@ -159,7 +159,7 @@ impl Simulation {
             known,
             seeds,
             link_is_up: true,
-            fails_at_once: seed % 2 == 0,
+            fails_at_once: seed.is_multiple_of(2),
             lines: BTreeMap::new(),
             happenings: BTreeMap::new(),
             scheduled: 0,
