@@ -37,7 +37,7 @@ fn block_of_10_mb_is_returned_whole_though_the_answering_peer_dies_in_the_middle
 
 #[test]
 fn node_that_is_killed_in_the_middle_of_a_block_is_survived_by_the_call() {
-    let (dying, next, hash) = large_blocks(30);
+    let (dying, next, hash) = large_blocks(20);
     let (conduit, _, _) = connect(regtest(), [&dying, &next]);
     conduit.set_main_peer(dying.address()).unwrap();
     // It bounds the rate, too: to 16 MiB at a time, so that the node is caught in the act.
