@@ -95,8 +95,12 @@ pub(super) fn resolve(shared: &Arc<Shared>, peer: PeerId, connection: Connection
     );
 }
 
-/// Asks the caller's resolver for peers, on a thread of its own.
+/// Asks the caller's resolver for peers, on a thread of its own; not while it still thinks about the same seed.
 pub(super) fn resolve_seed(shared: &Arc<Shared>, host: String, port: u16) {
+    if !shared.seeds_asked().lock().insert(host.clone()) {
+        return;
+    }
+    let seed = host.clone();
     let resolver = shared.config.resolver.clone();
     spawn(
         shared,
@@ -109,7 +113,8 @@ pub(super) fn resolve_seed(shared: &Arc<Shared>, host: String, port: u16) {
                 DisconnectReason::Resolve { kind: error.kind() }
             })
         },
-        |shared, result| {
+        move |shared, result| {
+            shared.seeds_asked().lock().remove(&seed);
             if let Ok(addresses) = result {
                 shared.enter(|core, now| core.engine.handle_seeds(now, &addresses));
             }

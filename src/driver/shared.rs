@@ -1,6 +1,6 @@
 //! What the threads and the callers' handles share: the engine behind its lock, the queues, the way to end it all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     alive: AtomicUsize,
     /// Resolver and dialler threads under way.
     hooks: AtomicUsize,
+    /// Seeds whose addresses are being looked up.
+    seeds_asked: Mutex<BTreeSet<String>>,
     /// Held while what is known of peers is written.
     saving: Mutex<()>,
 }
@@ -170,6 +172,7 @@ impl Shared {
             threads: Mutex::default(),
             alive: AtomicUsize::new(0),
             hooks: AtomicUsize::new(0),
+            seeds_asked: Mutex::default(),
             saving: Mutex::new(()),
             config,
         })
@@ -461,6 +464,10 @@ impl Shared {
 
     pub(super) fn waker(&self) -> &LoopWaker {
         &self.waker
+    }
+
+    pub(super) fn seeds_asked(&self) -> &Mutex<BTreeSet<String>> {
+        &self.seeds_asked
     }
 
     pub(super) fn hooks(&self) -> &AtomicUsize {
