@@ -39,6 +39,7 @@ fn an_address_without_a_connection_is_dialled_once_at_a_time() {
     until_dialled(&mut world);
     let (first, ..) = world.connects[0];
     world.connect(first);
+    // One that failed itself has a little longer to wait.
     world.pass(SECOND);
     assert_eq!(world.connects.len(), 4, "it can be reached, so the others follow");
     for (peer, ..) in world.connects.clone() {
@@ -76,7 +77,7 @@ fn connections_that_drop_together_come_back_behind_one() {
     world.pass(60 * SECOND);
     peers.iter().for_each(|&peer| world.lose(peer));
     let wait = until_dialled(&mut world);
-    assert!(wait <= 2 * SECOND, "ten losses by one cause are one failure: {wait:?}");
+    assert!(wait <= SECOND.mul_f64(2.25), "ten losses by one cause are one failure: {wait:?}");
     assert_eq!(world.connects.len(), 1);
     world.pass(20 * SECOND);
     assert_eq!(world.connects.len(), 1, "the others wait for it");
@@ -309,10 +310,9 @@ fn dials_that_all_fail_at_once_do_not_go_through_the_book_in_a_rush() {
             world.refuse(peer);
             dials += 1;
         }
+        world.pass(Duration::ZERO);
         if world.connects.is_empty() {
             world.jump();
-        } else {
-            world.pass(Duration::ZERO);
         }
     }
     assert!((60..200).contains(&dials), "{dials} dials in a minute, where three are missing");

@@ -93,7 +93,7 @@ fn nodes_that_come_and_go_are_replaced() {
 fn floods_of_lying_addresses_do_not_keep_us_from_honest_nodes() {
     play_all("flood", |seed, is_logged| {
         let mut nodes = nodes(seed);
-        change(&mut nodes, 0, 3, |node| node.tells = Tells::Dead);
+        change(&mut nodes, 0, 2, |node| node.tells = Tells::Dead);
         change(&mut nodes, 1, 6, |node| node.tells = Tells::Private);
         change(&mut nodes, 2, 6, |node| node.tells = Tells::OtherChain);
         change(&mut nodes, 3, 12, |node| node.chain = Chain::Other);
