@@ -48,6 +48,8 @@ pub enum DisconnectReason {
     WrongChain,
     /// The peer's answer to the question for the fork marker is none: it follows nothing asked, or has no work.
     BadForkAnswer,
+    /// The peer, which was found, could not tell in two checks whether it is on our chain, and leaves its place to another.
+    Unverifiable,
     /// The caller asked for it.
     Requested,
     /// The caller banned the peer.
@@ -72,6 +74,7 @@ impl DisconnectReason {
             Self::MissingServices { .. } => "missing_services",
             Self::WrongChain => "wrong_chain",
             Self::BadForkAnswer => "bad_fork_answer",
+            Self::Unverifiable => "unverifiable",
             Self::Requested => "requested",
             Self::Banned => "banned",
             Self::Shutdown => "shutdown",
@@ -92,6 +95,7 @@ impl fmt::Display for DisconnectReason {
             Self::OtherChain { user_agent } => write!(f, "{user_agent:?} is software of another chain"),
             Self::MissingServices { services } => write!(f, "does not offer what is needed, only {services}"),
             Self::WrongChain => f.write_str("is on another chain"),
+            Self::Unverifiable => f.write_str("cannot tell whether it is on our chain"),
             Self::BadForkAnswer => f.write_str("answered nonsense when asked for the fork marker"),
             Self::Requested => f.write_str("disconnected by the caller"),
             Self::Banned => f.write_str("banned by the caller"),

@@ -98,6 +98,14 @@ impl Engine {
         self.config.target_peers.saturating_sub(held).min(most).min(room)
     }
 
+    /// Whether a peer that cannot be verified holds the place of one that perhaps could be.
+    pub(super) fn is_in_the_way(&self, id: PeerId) -> bool {
+        let is_found = self.peers.get(&id).is_some_and(|peer| !peer.named);
+        let found = self.peers.values().filter(|peer| !peer.named).count();
+        let are_too_few = self.ready < self.config.target_peers && found >= self.config.target_peers * 2;
+        is_found && are_too_few && self.finding.book.len() > self.peers.len()
+    }
+
     /// Dials until `target_peers` are held, or looks for more to dial.
     pub(in crate::engine) fn hold(&mut self, now: Now) {
         if !self.may_find() {

@@ -125,6 +125,9 @@ impl Engine {
         let wait = if std::mem::take(&mut session.announced) { ANNOUNCED_WAIT.min(interval) } else { interval };
         Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), Some(now.instant + wait));
         if std::mem::replace(&mut session.standing, Standing::Unverified) == Standing::Unverified {
+            if self.is_in_the_way(id) {
+                self.end_connection(now, id, DisconnectReason::Unverifiable);
+            }
             return;
         }
         self.actions.push_back(Action::Event(Event::Unverified { peer: id, address }));

@@ -281,3 +281,27 @@ fn a_check_does_not_count_among_the_callers_requests() {
     world.show_marker(peer);
     assert!(world.outcomes.is_empty());
 }
+
+#[test]
+fn found_peers_that_cannot_tell_leave_their_places_to_others() {
+    let mut world = World::new(config().target_peers(1));
+    world.start();
+    let syncing = world.find(&["20.1.0.1:18333", "20.2.0.1:18333", "20.3.0.1:18333"]);
+    let [first] = syncing[..] else { panic!("one is wanted") };
+    world.connect(first);
+    world.pass(21 * SECOND);
+    assert_eq!(state(&world, first), PeerState::Unverified);
+    let (second, ..) = world.connects[0];
+    world.connect(second);
+    // There are twice as many as wanted, so nobody else is dialled until one of them goes.
+    world.pass(21 * SECOND);
+    assert!(world.connects.is_empty());
+    world.pass(120 * SECOND);
+    let gone = |event: &Event| matches!(event, Event::Disconnected { reason: DisconnectReason::Unverifiable, .. });
+    assert!(world.events.iter().any(gone));
+    let (third, _, address) = world.connects[0];
+    assert!(third != first && third != second, "{address}");
+    world.connect(third);
+    world.show_marker(third);
+    assert_eq!(world.engine.ready_count(), 1);
+}
