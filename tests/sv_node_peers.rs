@@ -330,13 +330,12 @@ fn node_in_initial_block_download_is_unverified_and_used_once_it_mined() {
     }
     assert_eq!(asking.info(asking.peers[0]).state, PeerState::Unverified);
 
-    // It can tell, and announces a block, for which it is asked again before its time, though not while it may still
-    // answer the question before.
+    // It can tell, and announces a block, for which it is asked again before its time.
     let block2 = hashes(&syncing.generate(1))[0];
     for (client, history) in [&waiting, &choosing, &asking].into_iter().zip(&mut histories) {
         let peer = client.peers[0];
         history.until(|event| matches!(event, Event::Connected { peer: connected, .. } if *connected == peer));
-        assert!(started.elapsed() >= Duration::from_secs(30), "{:?}", started.elapsed());
+        assert!(started.elapsed() < PATIENCE * 10, "{:?}", started.elapsed());
         assert_eq!(client.info(peer).state, PeerState::Ready);
         let options = RequestOptions::new().peer(peer);
         let headers = client.conduit.send_request_with(GetHeaders::new([genesis]), &options).unwrap();
@@ -347,10 +346,12 @@ fn node_in_initial_block_download_is_unverified_and_used_once_it_mined() {
         assert!(!history.seen.iter().any(is_lost), "{:?}", history.seen);
     }
     assert_eq!(choosing.conduit.main_peer(), Some(choosing.peers[0]), "it is the first again");
-    for agent in ["/asking/", "/waiting/", "/choosing/"] {
+    for agent in ["/waiting/", "/choosing/"] {
         let asked = received(&syncing, agent, "getheaders");
         assert_eq!(asked, 3 * CHECK_LEN, "{agent}: two checks and a request");
     }
+    // A silent node is asked again, whatever it left unanswered.
+    assert!(received(&syncing, "/asking/", "getheaders") >= 3 * CHECK_LEN);
     asking.end(&[&syncing]);
     waiting.end(&[&syncing]);
     choosing.end(&[&syncing, &synced]);
