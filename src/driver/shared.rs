@@ -82,27 +82,6 @@ pub(super) struct WatchQueue {
     pub(super) missed: Arc<AtomicU64>,
 }
 
-impl Core {
-    fn end_watch(&mut self, watch: WatchId) {
-        if let Some(queue) = self.watches.remove(&watch) {
-            self.happened.announcements_missed += queue.missed.load(Ordering::Acquire);
-        }
-    }
-
-    fn end_watches(&mut self) {
-        let open: Vec<WatchId> = self.watches.keys().copied().collect();
-        open.into_iter().for_each(|watch| self.end_watch(watch));
-    }
-
-    fn note_event(&mut self, event: &Event, max_peers: usize) {
-        self.happened.note_event(event);
-        if self.happened.remembers_too_many(max_peers) {
-            let known = self.engine.peers(now()).into_iter().map(|peer| peer.id).collect();
-            self.happened.remember_only(&known);
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     New,
@@ -126,6 +105,25 @@ struct Ends {
 }
 
 impl Core {
+    fn end_watch(&mut self, watch: WatchId) {
+        if let Some(queue) = self.watches.remove(&watch) {
+            self.happened.announcements_missed += queue.missed.load(Ordering::Acquire);
+        }
+    }
+
+    fn end_watches(&mut self) {
+        let open: Vec<WatchId> = self.watches.keys().copied().collect();
+        open.into_iter().for_each(|watch| self.end_watch(watch));
+    }
+
+    fn note_event(&mut self, event: &Event, max_peers: usize) {
+        self.happened.note_event(event);
+        if self.happened.remembers_too_many(max_peers) {
+            let known = self.engine.peers(now()).into_iter().map(|peer| peer.id).collect();
+            self.happened.remember_only(&known);
+        }
+    }
+
     /// Gives an event to whoever watches.
     fn tell(&mut self, event: &Event) {
         let mut missed = 0;
@@ -200,6 +198,7 @@ impl Shared {
         let Some(snapshot) = self.core.lock().engine.snapshot_peers() else { return };
         if let Err(error) = peers_file::save(dir, &self.config.network, &snapshot) {
             log::warn!(target: "conduit::driver", "{}: peers are not saved: {error}", dir.display());
+            self.core.lock().engine.note_unsaved();
         }
     }
 

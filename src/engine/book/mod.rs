@@ -279,6 +279,11 @@ impl AddressBook {
         std::mem::take(&mut self.changed)
     }
 
+    /// Notes that there is something to save.
+    pub(crate) fn note_changed(&mut self) {
+        self.changed = true;
+    }
+
     /// All that is worth keeping, in the order of addresses.
     pub(crate) fn snapshot(&self) -> Vec<SavedAddress> {
         self.entries.values().map(|entry| entry.saved).collect()

@@ -22,6 +22,11 @@ impl Engine {
         is_changed.then(|| Snapshot { addresses: book.snapshot(), bans: self.bans.snapshot() })
     }
 
+    /// What `snapshot_peers` gave could not be saved, so it is given again.
+    pub(crate) fn note_unsaved(&mut self) {
+        self.finding.book.note_changed();
+    }
+
     /// What was heard is saved now and then.
     pub(super) fn save_later(&mut self, now: Now) {
         self.save_at(now.instant + SAVE_INTERVAL);

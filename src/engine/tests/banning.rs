@@ -136,3 +136,15 @@ fn nobody_unknown_is_banned() {
     assert!(!world.run(|engine, now| engine.ban(now, PeerId(99), SECOND)));
     assert!(bans(&world).is_empty() && world.events.is_empty());
 }
+
+#[test]
+fn what_could_not_be_saved_is_given_again() {
+    let (mut world, peers) = World::connected(1);
+    assert!(world.engine.snapshot_peers().is_none(), "nothing was found, and nobody is banned");
+    world.run(|engine, now| engine.ban(now, peers[0], SECOND));
+    let saved = world.engine.snapshot_peers().expect("there is a ban");
+    assert_eq!(saved.bans.len(), 1);
+    assert!(world.engine.snapshot_peers().is_none());
+    world.engine.note_unsaved();
+    assert_eq!(world.engine.snapshot_peers(), Some(saved));
+}
