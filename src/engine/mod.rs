@@ -4,6 +4,7 @@
 //! `driver` holds it behind one lock.
 
 mod answer;
+mod back_off;
 pub(crate) mod book;
 mod broadcast;
 mod failover;

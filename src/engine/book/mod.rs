@@ -19,6 +19,7 @@ pub(crate) use entry::{HeardAddress, SavedAddress, Source};
 pub(crate) use file::Snapshot;
 pub(crate) use group::AddressGroup;
 
+use super::back_off::back_off;
 use super::{Now, Random};
 use crate::message::Services;
 use entry::{Class, Entry, Standing, Turn};
@@ -208,7 +209,7 @@ impl AddressBook {
             let is_its_fault =
                 network_worked.is_some_and(|at| entry.failed_at.first().is_some_and(|&first| at >= first));
             is_hopeless = entry.saved.failures >= HOPELESS && is_stale && is_its_fault;
-            Some(now.instant + back_off(redial_min, redial_max, entry.doublings, random))
+            Some(now.instant + back_off(redial_min, redial_max, entry.doublings, random.jitter()))
         });
         if is_hopeless {
             self.forget(&address);
@@ -225,7 +226,7 @@ impl AddressBook {
                 entry.saved.last_seen = now.unix;
             }
             entry.doublings = 0;
-            Some(now.instant + back_off(redial_min, redial_max, 1, random))
+            Some(now.instant + back_off(redial_min, redial_max, 1, random.jitter()))
         });
     }
 
@@ -246,7 +247,7 @@ impl AddressBook {
         for address in failed {
             self.update(address, |entry, until| {
                 entry.forgive(since);
-                let wait = back_off(redial_min, redial_max, entry.doublings.max(1), random);
+                let wait = back_off(redial_min, redial_max, entry.doublings.max(1), random.jitter());
                 until.map(|until| until.min(now.instant + wait))
             });
         }
@@ -414,11 +415,6 @@ fn plausible_time(now: Now, claimed: i64) -> i64 {
         return now.unix.saturating_sub(UNKNOWN_AGE);
     }
     claimed.clamp(now.unix.saturating_sub(OLDEST), now.unix)
-}
-
-fn back_off(redial_min: Duration, redial_max: Duration, doublings: u32, random: &mut Random) -> Duration {
-    let doubled = redial_min.saturating_mul(1_u32 << doublings.saturating_sub(1).min(20));
-    doubled.min(redial_max).mul_f64(random.jitter()).min(redial_max)
 }
 
 /// Addresses in the book.

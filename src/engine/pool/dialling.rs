@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::State;
 use crate::config::Config;
+use crate::engine::back_off::back_off;
 use crate::engine::{Action, Engine, Now, Timer};
 use crate::error::DisconnectReason;
 use crate::peer::{ConnectionId, Host, PeerAddress, PeerId};
@@ -314,12 +315,6 @@ impl Engine {
             Self::set_timer(&mut self.timers, &mut peer.timer, Timer::Peer(id), at);
         }
     }
-}
-
-/// Doubles from `least` to `most` with each failure, with jitter.
-pub(super) fn back_off(least: Duration, most: Duration, failures: u32, jitter: f64) -> Duration {
-    let doubled = least.saturating_mul(1_u32 << failures.saturating_sub(1).min(20));
-    doubled.min(most).mul_f64(jitter).min(most)
 }
 
 /// Dials at once, over all peers: many that are lost together come back in turns.

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::dialling::back_off;
 use super::{Engine, Peer, Standing, State};
 use crate::config::Config;
+use crate::engine::back_off::back_off;
 use crate::engine::book::{AddressBook, AddressGroup, HeardAddress};
 use crate::engine::{Action, Now, Timer};
 use crate::error::DisconnectReason;
