@@ -3,7 +3,6 @@
 //! Layer 4, pure; `driver::peers_file` reads and writes the bytes. The form is strict: each snapshot has one text, and a
 //! text that differs from it in a single bit is noticed.
 
-use std::fmt::Write;
 use std::str::{FromStr, SplitAsciiWhitespace};
 
 use super::bans::{Ban, BanKey, BanReason};
@@ -154,10 +153,7 @@ fn digest_line(body: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes all that is written to it");
-        text
-    })
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads a number that is written in the one way that we write it.
