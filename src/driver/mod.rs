@@ -7,6 +7,7 @@
 mod calls;
 mod counters;
 mod event_loop;
+mod files;
 mod hooks;
 mod message_thread;
 mod peers_file;

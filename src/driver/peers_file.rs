@@ -5,8 +5,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::files::{SetAside, remove_leftovers, set_aside, sync_dir, temporary_path};
 use crate::engine::book::Snapshot;
 use crate::engine::book::file::label;
 use crate::error::FileFault;
@@ -20,23 +20,16 @@ pub(crate) struct Loaded {
     pub(crate) set_aside: Option<SetAside>,
 }
 
-/// A file that was not used, and is kept under another name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SetAside {
-    pub(crate) moved_to: PathBuf,
-    pub(crate) what: FileFault,
-}
-
 /// Reads a network's file from a directory, and clears away what a killed process left half written.
 ///
 /// Nothing there is nothing wrong. A file that cannot be used is renamed and told; what goes wrong besides is logged.
 pub(crate) fn load(dir: &Path, network: &Network) -> Loaded {
-    if let Err(error) = remove_leftovers(dir, network)
+    let path = path(dir, network);
+    if let Err(error) = remove_leftovers(&path)
         && error.kind() != io::ErrorKind::NotFound
     {
         log::warn!(target: "conduit::driver", "{}: cannot be looked through: {error}", dir.display());
     }
-    let path = path(dir, network);
     let fault = match read(&path) {
         Ok(None) => return Loaded::default(),
         Ok(Some(bytes)) => match Snapshot::parse(network, &bytes) {
@@ -45,19 +38,8 @@ pub(crate) fn load(dir: &Path, network: &Network) -> Loaded {
         },
         Err(fault) => fault,
     };
-    let moved_to = free_name(&path);
-    match fs::rename(&path, &moved_to) {
-        Ok(()) => {
-            let (old, new) = (path.display(), moved_to.display());
-            log::warn!(target: "conduit::driver", "{old}: not used, since {fault}; it is kept as {new}");
-            Loaded { snapshot: None, set_aside: Some(SetAside { moved_to, what: fault }) }
-        }
-        Err(error) => {
-            let path = path.display();
-            log::warn!(target: "conduit::driver", "{path}: not used, since {fault}, nor set aside: {error}");
-            Loaded::default()
-        }
-    }
+    // What goes wrong there is logged there.
+    Loaded { snapshot: None, set_aside: set_aside(&path, fault).ok() }
 }
 
 /// Replaces a network's file: whoever reads it, even after a crash, finds the old one or the new one, whole.
@@ -65,9 +47,10 @@ pub(crate) fn load(dir: &Path, network: &Network) -> Loaded {
 /// Blocks until the disk has it. The directory is made if it is missing.
 pub(crate) fn save(dir: &Path, network: &Network, snapshot: &Snapshot) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    let temporary = temporary_path(dir, network);
-    let written = write_synced(&temporary, snapshot.to_text(network).as_bytes())
-        .and_then(|()| fs::rename(&temporary, path(dir, network)));
+    let path = path(dir, network);
+    let temporary = temporary_path(&path);
+    let written =
+        write_synced(&temporary, snapshot.to_text(network).as_bytes()).and_then(|()| fs::rename(&temporary, &path));
     if let Err(error) = written {
         // It may never have been made; if it was and stays, the next start removes it.
         if let Err(left) = fs::remove_file(&temporary) {
@@ -75,20 +58,13 @@ pub(crate) fn save(dir: &Path, network: &Network, snapshot: &Snapshot) -> io::Re
         }
         return Err(error);
     }
-    // The new name is on the disk only with its directory, which can be opened for this only on Unix.
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+    // The new name is on the disk only with its directory.
+    sync_dir(dir)
 }
 
 /// The file of a network: `peers-main.txt`.
 pub(crate) fn path(dir: &Path, network: &Network) -> PathBuf {
     dir.join(format!("peers-{}.txt", label(network)))
-}
-
-/// A name that no other save uses at the same time, in this process or another.
-fn temporary_path(dir: &Path, network: &Network) -> PathBuf {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    with_suffix(&path(dir, network), &format!("{TEMPORARY}{}-{n}", std::process::id()))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -118,33 +94,6 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, FileFault> {
     if bytes.len() as u64 > MAX_FILE_LEN { Err(too_large(bytes.len() as u64)) } else { Ok(Some(bytes)) }
 }
 
-fn remove_leftovers(dir: &Path, network: &Network) -> io::Result<()> {
-    let prefix = with_suffix(&path(Path::new(""), network), TEMPORARY);
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_os_str().as_encoded_bytes()) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-/// A name for what is set aside that nothing has yet.
-fn free_name(path: &Path) -> PathBuf {
-    let first = with_suffix(path, &format!(".damaged-{}", super::now().unix));
-    let others = (2..).map(|n: u64| with_suffix(&first, &format!("-{n}")));
-    // A link that leads nowhere has a name, too.
-    let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
-    std::iter::once(first.clone()).chain(others).find(is_free).unwrap_or(first)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-const TEMPORARY: &str = ".tmp-";
 /// More than the fullest book and the most bans take, which is less than 5 MiB.
 const MAX_FILE_LEN: u64 = 8 * 1_048_576;
 
@@ -243,9 +192,9 @@ mod tests {
         // What a process leaves that dies before the rename: at any byte, or with all of them written.
         let new = Snapshot::default().to_text(&NETWORK);
         for length in [0, 1, new.len() / 2, new.len()] {
-            write_synced(&temporary_path(dir.path(), &NETWORK), &new.as_bytes()[..length]).unwrap();
+            write_synced(&temporary_path(&path(dir.path(), &NETWORK)), &new.as_bytes()[..length]).unwrap();
         }
-        write_synced(&temporary_path(dir.path(), &Network::Main), b"of another network").unwrap();
+        write_synced(&temporary_path(&path(dir.path(), &Network::Main)), b"of another network").unwrap();
         assert_eq!(names(&dir).len(), 6);
         assert_eq!(load(dir.path(), &NETWORK), Loaded { snapshot: Some(snapshot()), set_aside: None });
         assert_eq!(names(&dir).len(), 2, "what it left is removed: {:?}", names(&dir));
