@@ -55,6 +55,16 @@ pub struct TestNodeConfig {
     ///
     /// Peers whose `feefilter` is above that do not hear of them. The default is 1,000.
     pub fee_rate: i64,
+    /// Whether it takes a transaction only if what it spends is there: outputs of its chain and of its mempool.
+    ///
+    /// A transaction that spends anything else is an orphan, as with a real node: it is kept without a word, its sender is
+    /// asked for the parents that are not known, and it is taken when they come. The default is false: anything may be
+    /// spent, once.
+    pub checks_inputs: bool,
+    /// Whether it keeps the transactions it takes, or only their ids, 32 bytes each instead of all of them.
+    ///
+    /// Without them it relays ids that it cannot serve, mines empty blocks and sees no double spends. The default is true.
+    pub keep_transactions: bool,
     /// The header of the block by which peers of its network are told from those of other chains, as if its chain had
     /// it: `getheaders` with its parent in the locator and itself as the stop hash is answered with it alone. The default is
     /// none.
@@ -79,6 +89,8 @@ impl Default for TestNodeConfig {
             bloom: false,
             mempool_requests: false,
             fee_rate: 1_000,
+            checks_inputs: false,
+            keep_transactions: true,
             marker_header: None,
         }
     }
@@ -166,6 +178,20 @@ impl TestNodeConfig {
     #[must_use]
     pub const fn fee_rate(mut self, satoshis_per_kilobyte: i64) -> Self {
         self.fee_rate = satoshis_per_kilobyte;
+        self
+    }
+
+    /// Sets [`checks_inputs`](Self#structfield.checks_inputs).
+    #[must_use]
+    pub const fn checks_inputs(mut self, on: bool) -> Self {
+        self.checks_inputs = on;
+        self
+    }
+
+    /// Sets [`keep_transactions`](Self#structfield.keep_transactions).
+    #[must_use]
+    pub const fn keep_transactions(mut self, on: bool) -> Self {
+        self.keep_transactions = on;
         self
     }
 

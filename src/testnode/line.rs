@@ -184,7 +184,8 @@ impl Line {
     pub(super) fn tell_fee_filter(self: &Arc<Self>) {
         let mut state = self.state.lock();
         // Looked at under the lock, so that the last word is the right one.
-        let satoshis_per_kilobyte = if self.switches.is_syncing() { HIGHEST_FEE_RATE } else { 0 };
+        let satoshis_per_kilobyte =
+            if self.switches.is_syncing() { HIGHEST_FEE_RATE } else { self.switches.fee_filter() };
         let told = std::mem::replace(&mut state.fee_rate_told, satoshis_per_kilobyte);
         if !state.closed && state.peer.version >= FEEFILTER_VERSION && told != satoshis_per_kilobyte {
             let message = Message::FeeFilter { satoshis_per_kilobyte };

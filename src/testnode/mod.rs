@@ -29,8 +29,8 @@
 //!
 //! # What it does not do
 //!
-//! It checks no scripts, knows no unspent outputs and so accepts any transaction that is well formed, spends nothing
-//! twice and is no coinbase; what transactions pay is what it [is told](TestNode::set_fee_rate). It is in initial block
+//! It checks no scripts, and unless [told to](TestNodeConfig::checks_inputs) not whether what is spent exists, and so accepts
+//! any transaction that is well formed, spends nothing twice and is no coinbase; what transactions pay is what it [is told](TestNode::set_fee_rate). It is in initial block
 //! download only [on command](TestNode::initial_download), and takes every tip for recent.
 //!
 //! It serves a transaction for as long as it knows it where a node does so for 15 minutes after relaying it, asks the next
@@ -51,6 +51,8 @@ mod flood;
 mod forms;
 mod line;
 mod node;
+mod notice;
+mod orphans;
 mod peer;
 mod pool;
 mod session;
@@ -74,6 +76,7 @@ pub use config::TestNodeConfig;
 pub use faults::{Fault, FaultKind};
 pub use flood::Flood;
 use node::{News, Node};
+pub use notice::double_spend_notice;
 use pool::Verdict;
 
 /// A small node on a loopback address; see the [module](self) for what it does.
@@ -219,6 +222,18 @@ impl TestNode {
         self.node.world.lock().pool.list().into_iter().map(Transaction::txid).collect()
     }
 
+    /// How many transactions are in the mempool.
+    #[must_use]
+    pub fn mempool_len(&self) -> usize {
+        self.node.world.lock().pool.len()
+    }
+
+    /// Waits until the mempool has at least this many transactions; false if it has not at the end of `timeout`.
+    #[must_use]
+    pub fn wait_for_mempool(&self, count: usize, timeout: Duration) -> bool {
+        self.node.wait(deadline(timeout), |world| world.pool.len() >= count)
+    }
+
     /// Whether the mempool has the transaction.
     #[must_use]
     pub fn contains(&self, txid: Txid) -> bool {
@@ -238,15 +253,61 @@ impl TestNode {
         let txid = transaction.txid();
         let mut world = self.node.world.lock();
         let fee_rate = world.fee_rate;
-        let accepted = world.pool.offer(&transaction, fee_rate) == Verdict::Accepted;
+        let accepted = world.pool.offer(&transaction, fee_rate, None) == Verdict::Accepted;
+        let adopted = if accepted { world.pool.adopt(txid) } else { Vec::new() };
         let asked = world.asked.remove(&txid);
         self.node.changed.notify_all();
         drop(world);
         if accepted {
             let announcers = asked.map(|asked| asked.announcers).unwrap_or_default();
-            self.node.announce_transactions(&[News { transaction, fee_rate, from: None, announcers }]);
+            let mut news = vec![News { transaction, fee_rate, from: None, announcers }];
+            self.node.settle_orphans(adopted, &mut news);
+            self.node.announce_transactions(&news);
         }
         accepted
+    }
+
+    /// While on, does not ask for this transaction when peers announce it, but [counts](Self::overlooked) that. It takes it
+    /// all the same if it comes.
+    ///
+    /// So it asks when a test says so, late, twice or without having been told: by [`send`](Self::send) of a `getdata`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use conduit::message::{Inventory, Message};
+    /// # use conduit::testnode::{TestNode, TestNodeConfig, transaction};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let node = TestNode::start(TestNodeConfig::default())?;
+    /// let payment = transaction(1, 250).txid();
+    /// node.overlook(payment, true);
+    /// // Announced here, and then:
+    /// # let announced =
+    /// node.wait_for_overlooked(payment, 1, Duration::from_millis(10));
+    /// # assert!(!announced);
+    /// node.send(&Message::GetData(vec![Inventory::transaction(payment)]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn overlook(&self, txid: Txid, on: bool) {
+        let overlooked = &mut self.node.world.lock().overlooked;
+        if on {
+            overlooked.entry(txid).or_insert(0);
+        } else {
+            overlooked.remove(&txid);
+        }
+    }
+
+    /// How many times peers announced this transaction since it is [overlooked](Self::overlook).
+    #[must_use]
+    pub fn overlooked(&self, txid: Txid) -> u64 {
+        self.node.world.lock().overlooked.get(&txid).copied().unwrap_or(0)
+    }
+
+    /// Waits until a transaction that is [overlooked](Self::overlook) was announced so many times since; false if it was
+    /// not within `timeout`.
+    #[must_use]
+    pub fn wait_for_overlooked(&self, txid: Txid, count: u64, timeout: Duration) -> bool {
+        self.node.wait(deadline(timeout), |world| world.overlooked.get(&txid).is_some_and(|n| *n >= count))
     }
 
     /// Takes all transactions that come from now on to pay this much for 1,000 bytes.
@@ -322,9 +383,18 @@ impl TestNode {
     /// While on, the node is in initial block download, as a real one is until its newest block is recent.
     ///
     /// It does not answer `getheaders` and `gethdrsen`, takes no notice of transactions in `inv`, announces no blocks, and
-    /// sends a `feefilter` that nothing passes; with the end of it one of 0. Everything else goes on.
+    /// sends a `feefilter` that nothing passes; with the end of it one of [its own](Self::set_fee_filter). Everything else goes on.
     pub fn initial_download(&self, on: bool) {
         self.node.switches.set_syncing(on);
+        self.node.lines(true).iter().for_each(|line| line.tell_fee_filter());
+    }
+
+    /// Wants to hear only of transactions that pay this much for 1,000 bytes: tells its peers so by `feefilter`, and later
+    /// ones right after the handshake. It is 0 in the beginning, which needs no word.
+    ///
+    /// It takes transactions that pay less all the same; see [`reject_transactions`](Self::reject_transactions).
+    pub fn set_fee_filter(&self, satoshis_per_kilobyte: i64) {
+        self.node.switches.set_fee_filter(satoshis_per_kilobyte);
         self.node.lines(true).iter().for_each(|line| line.tell_fee_filter());
     }
 

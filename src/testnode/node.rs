@@ -16,12 +16,13 @@ use super::faults::Whom;
 use super::flood::Flood;
 use super::forms;
 use super::line::Line;
+use super::orphans::Orphan;
 use super::peer::Peer;
-use super::pool::Pool;
+use super::pool::{Pool, Verdict};
 use super::session::Session;
 use super::switches::Switches;
 use super::{LOG, now, unix};
-use crate::message::{Inventory, Message, ProvenTransaction, Services, Transaction};
+use crate::message::{Inventory, Message, ProvenTransaction, Reject, Services, Transaction};
 use crate::proto::{Connection, Link, Settings};
 use crate::wire::{BlockHash, Command, Txid};
 
@@ -45,6 +46,8 @@ pub(super) struct World {
     pub(super) pool: Pool,
     /// Transactions asked for.
     pub(super) asked: HashMap<Txid, Asked>,
+    /// Transactions that are not asked for, on command, and how many times they were announced since.
+    pub(super) overlooked: HashMap<Txid, u64>,
     /// What transactions are taken to pay from now on, in satoshis for 1,000 bytes.
     pub(super) fee_rate: i64,
     /// Transactions that `datareftx` has.
@@ -102,10 +105,17 @@ impl Node {
     pub(super) fn new(config: TestNodeConfig, address: SocketAddr, chain: Chain) -> Self {
         let switches = Arc::new(Switches::default());
         switches.set_latency(config.latency);
+        let mut pool = Pool::new(&config);
+        if config.checks_inputs {
+            // The coinbases can be spent.
+            let hashes = (0..=chain.height()).filter_map(|height| chain.hash_at(height));
+            hashes.filter_map(|hash| chain.block(&hash)).for_each(|block| pool.block_joined(&block));
+        }
         let world = World {
             chain,
-            pool: Pool::new(config.mempool_bytes),
+            pool,
             asked: HashMap::new(),
+            overlooked: HashMap::new(),
             fee_rate: config.fee_rate,
             datarefs: HashMap::new(),
             double_spends: HashSet::new(),
@@ -250,6 +260,27 @@ impl Node {
             let id = line.whom.line;
             let unknown = news.iter().filter(|news| news.from != Some(id) && !news.announcers.contains(&id));
             line.announce(unknown, false);
+        }
+    }
+
+    /// Announces orphans that were taken in, and rejects those that were not to whom they came from.
+    pub(super) fn settle_orphans(&self, adopted: Vec<(Orphan, Verdict)>, news: &mut Vec<News>) {
+        for (Orphan { transaction, fee_rate, from }, verdict) in adopted {
+            match verdict {
+                Verdict::Accepted => news.push(News { transaction, fee_rate, from, announcers: Vec::new() }),
+                Verdict::Rejected(code, reason, _) => {
+                    let world = self.world.lock();
+                    let line = from.and_then(|id| world.lines.get(&id)).map(|line| Arc::clone(&line.line));
+                    drop(world);
+                    let hash = Some(*transaction.txid().as_wire());
+                    let (message, reason) = (Command::TX.as_str().into(), reason.into());
+                    if let Some(line) = line {
+                        line.send_now(&Reject { message, code, reason, hash }.into());
+                    }
+                }
+                // It waits on, or is a rival of one that came meanwhile.
+                Verdict::Orphaned(_) | Verdict::Dropped => {}
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::config::TestNodeConfig;
+use super::orphans::{Orphan, Orphans};
 use crate::message::{Block, OutPoint, RejectCode, Transaction};
 use crate::wire::Txid;
 
@@ -25,6 +27,11 @@ pub(super) struct Pool {
     refusal: Option<(RejectCode, String)>,
     /// Refuses single ones, on command.
     refusals: HashMap<Txid, (RejectCode, String)>,
+    /// How many outputs each known transaction has; `None` if nobody asks whether what is spent exists.
+    outputs: Option<HashMap<Txid, usize>>,
+    orphans: Orphans,
+    /// Only ids are kept of what is taken in, and neither the transactions nor what they spend; `None` keeps all.
+    ids: Option<HashSet<Txid>>,
 }
 
 #[derive(Debug)]
@@ -42,12 +49,15 @@ pub(super) enum Verdict {
     Accepted,
     /// It is known, refused before, or spends what another one spends: a node says nothing to any of these.
     Dropped,
+    /// It waits for what it spends. These of its parents are neither known nor waiting themselves.
+    Orphaned(Vec<Txid>),
     /// It breaks a rule; the last is what that adds to the sender's misbehaviour score.
     Rejected(RejectCode, String, u32),
 }
 
 impl Pool {
-    pub(super) fn new(limit_bytes: usize) -> Self {
+    pub(super) fn new(config: &TestNodeConfig) -> Self {
+        let limit_bytes = config.mempool_bytes;
         Self {
             entries: HashMap::new(),
             next: 0,
@@ -58,23 +68,35 @@ impl Pool {
             rejected: HashSet::new(),
             refusal: None,
             refusals: HashMap::new(),
+            outputs: config.checks_inputs.then(HashMap::new),
+            orphans: Orphans::new(limit_bytes),
+            ids: (!config.keep_transactions).then(HashSet::new),
         }
     }
 
-    /// Takes a transaction in if nothing speaks against it that can be seen without its inputs; it is taken to pay
-    /// `fee_rate` satoshis for 1,000 bytes.
-    pub(super) fn offer(&mut self, transaction: &Transaction, fee_rate: i64) -> Verdict {
+    /// Takes a transaction in if nothing speaks against it that can be seen without scripts; it is taken to pay `fee_rate`
+    /// satoshis for 1,000 bytes, and came from the line `from`.
+    pub(super) fn offer(&mut self, transaction: &Transaction, fee_rate: i64, from: Option<u64>) -> Verdict {
         let txid = transaction.txid();
         if !self.wants(&txid) {
             return Verdict::Dropped;
         }
-        if let Some((code, reason)) = self.refusals.get(&txid).or(self.refusal.as_ref()) {
-            self.rejected.insert(txid);
-            return Verdict::Rejected(*code, reason.clone(), 0);
-        }
         if let Err((reason, score)) = check(transaction) {
             self.rejected.insert(txid);
             return Verdict::Rejected(RejectCode::Invalid, reason.to_owned(), score);
+        }
+        if let Some(parents) = self.missing(transaction) {
+            if parents.iter().any(|parent| self.rejected.contains(parent)) {
+                self.rejected.insert(txid);
+                return Verdict::Dropped;
+            }
+            let parents = parents.into_iter().filter(|parent| self.wants(parent)).collect();
+            self.orphans.insert(Orphan { transaction: transaction.clone(), fee_rate, from });
+            return Verdict::Orphaned(parents);
+        }
+        if let Some((code, reason)) = self.refusals.get(&txid).or(self.refusal.as_ref()) {
+            self.rejected.insert(txid);
+            return Verdict::Rejected(*code, reason.clone(), 0);
         }
         if transaction.inputs().any(|input| self.spent.contains_key(&input.previous_output)) {
             self.rejected.insert(txid);
@@ -87,13 +109,37 @@ impl Pool {
         Verdict::Accepted
     }
 
+    /// Looks again at the orphans that waited for this transaction, and for those of them that are taken in.
+    pub(super) fn adopt(&mut self, parent: Txid) -> Vec<(Orphan, Verdict)> {
+        let mut adopted = Vec::new();
+        let mut parents = vec![parent];
+        while let Some(parent) = parents.pop() {
+            for orphan in self.orphans.take_children(&parent) {
+                let verdict = self.offer(&orphan.transaction, orphan.fee_rate, orphan.from);
+                if verdict == Verdict::Accepted {
+                    parents.push(orphan.transaction.txid());
+                }
+                adopted.push((orphan, verdict));
+            }
+        }
+        adopted
+    }
+
     /// Whether an announcement of this transaction is news.
     pub(super) fn wants(&self, txid: &Txid) -> bool {
-        !self.entries.contains_key(txid) && !self.mined.contains_key(txid) && !self.rejected.contains(txid)
+        !self.contains(txid)
+            && !self.mined.contains_key(txid)
+            && !self.rejected.contains(txid)
+            && !self.orphans.contains(txid)
     }
 
     pub(super) fn contains(&self, txid: &Txid) -> bool {
-        self.entries.contains_key(txid)
+        self.ids.as_ref().map_or_else(|| self.entries.contains_key(txid), |ids| ids.contains(txid))
+    }
+
+    /// How many transactions are in the mempool.
+    pub(super) fn len(&self) -> usize {
+        self.ids.as_ref().map_or(self.entries.len(), HashSet::len)
     }
 
     /// A transaction of the mempool, or one that was in it and is mined.
@@ -130,9 +176,16 @@ impl Pool {
     /// Takes note of a block that joined the active chain.
     pub(super) fn block_joined(&mut self, block: &Block) {
         self.rejected.clear();
+        if let Some(outputs) = &mut self.outputs {
+            outputs
+                .extend(block.transactions().take(1).map(|coinbase| (coinbase.txid(), coinbase.outputs().len())));
+        }
         for view in block.transactions().skip(1) {
             let txid = view.txid();
             let entry = self.remove(&txid);
+            if let Some(outputs) = &mut self.outputs {
+                outputs.insert(txid, view.outputs().len());
+            }
             for input in view.inputs() {
                 if let Some(rival) = self.spent.insert(input.previous_output, txid)
                     && rival != txid
@@ -146,6 +199,9 @@ impl Pool {
 
     /// Takes note of a block that left the active chain: its transactions wait for another one.
     pub(super) fn block_left(&mut self, block: &Block, fee_rate: i64) {
+        if let Some(outputs) = &mut self.outputs {
+            block.transactions().take(1).for_each(|coinbase| drop(outputs.remove(&coinbase.txid())));
+        }
         for view in block.transactions().skip(1) {
             if self.mined.remove(&view.txid()).is_some() {
                 self.insert(view.to_transaction(), fee_rate);
@@ -155,6 +211,13 @@ impl Pool {
 
     fn insert(&mut self, transaction: Transaction, fee_rate: i64) {
         let txid = transaction.txid();
+        if let Some(outputs) = &mut self.outputs {
+            outputs.insert(txid, transaction.outputs().len());
+        }
+        if let Some(ids) = &mut self.ids {
+            ids.insert(txid);
+            return;
+        }
         for input in transaction.inputs() {
             self.spent.insert(input.previous_output, txid);
         }
@@ -164,9 +227,29 @@ impl Pool {
     }
 
     fn remove(&mut self, txid: &Txid) -> Option<Entry> {
+        if let Some(outputs) = &mut self.outputs {
+            outputs.remove(txid);
+        }
+        if let Some(ids) = &mut self.ids {
+            ids.remove(txid);
+        }
         let entry = self.entries.remove(txid)?;
         self.bytes -= entry.transaction.raw().len();
         Some(entry)
+    }
+
+    /// The parents that are not known, each once, of a transaction that spends what does not exist; `None` if all does.
+    fn missing(&self, transaction: &Transaction) -> Option<Vec<Txid>> {
+        let outputs = self.outputs.as_ref()?;
+        let (mut is_orphan, mut parents) = (false, Vec::new());
+        for OutPoint { txid, index } in transaction.inputs().map(|input| input.previous_output) {
+            let known = outputs.get(&txid);
+            is_orphan |= known.is_none_or(|count| index as usize >= *count);
+            if known.is_none() && !parents.contains(&txid) {
+                parents.push(txid);
+            }
+        }
+        is_orphan.then_some(parents)
     }
 }
 
@@ -213,7 +296,8 @@ const MAX_MONEY: i64 = 21_000_000 * 100_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{TransactionInput, TransactionOutput};
+    use crate::message::{BlockHeader, TransactionInput, TransactionOutput};
+    use crate::wire::{BlockHash, MerkleRoot};
 
     fn spend(points: &[OutPoint], values: &[i64]) -> Transaction {
         let inputs: Vec<_> = points
@@ -225,18 +309,22 @@ mod tests {
         Transaction::new(1, &inputs, &outputs, 0)
     }
 
+    fn pool(bytes: usize) -> Pool {
+        Pool::new(&TestNodeConfig::default().mempool_bytes(bytes))
+    }
+
     fn point(n: u8) -> OutPoint {
         OutPoint { txid: Txid::from_wire([n; 32]), index: 0 }
     }
 
     #[test]
     fn a_transaction_is_taken_once_and_listed_in_order() {
-        let mut pool = Pool::new(1_000_000);
+        let mut pool = pool(1_000_000);
         let list: Vec<_> = (1..50).map(|n| spend(&[point(n)], &[1])).collect();
         for transaction in &list {
             assert!(pool.wants(&transaction.txid()));
-            assert_eq!(pool.offer(transaction, 1_000), Verdict::Accepted);
-            assert_eq!(pool.offer(transaction, 1_000), Verdict::Dropped);
+            assert_eq!(pool.offer(transaction, 1_000, None), Verdict::Accepted);
+            assert_eq!(pool.offer(transaction, 1_000, None), Verdict::Dropped);
             assert!(!pool.wants(&transaction.txid()));
         }
         assert_eq!(pool.list(), list.iter().collect::<Vec<_>>());
@@ -245,7 +333,7 @@ mod tests {
 
     #[test]
     fn broken_transactions_are_refused_with_the_words_of_the_node() {
-        let mut pool = Pool::new(1_000_000);
+        let mut pool = pool(1_000_000);
         for (transaction, reason, score) in [
             (spend(&[], &[1]), "bad-txns-vin-empty", 10),
             (spend(&[point(1)], &[]), "bad-txns-vout-empty", 10),
@@ -257,38 +345,106 @@ mod tests {
             (spend(&[point(1), OutPoint::NULL], &[1]), "bad-txns-prevout-null", 10),
         ] {
             let rejected = Verdict::Rejected(RejectCode::Invalid, reason.to_owned(), score);
-            assert_eq!(pool.offer(&transaction, 1_000), rejected);
-            assert_eq!(pool.offer(&transaction, 1_000), Verdict::Dropped, "{reason} again");
+            assert_eq!(pool.offer(&transaction, 1_000, None), rejected);
+            assert_eq!(pool.offer(&transaction, 1_000, None), Verdict::Dropped, "{reason} again");
         }
     }
 
     #[test]
     fn a_second_spend_of_the_same_output_is_dropped_without_a_word() {
-        let mut pool = Pool::new(1_000_000);
-        assert_eq!(pool.offer(&spend(&[point(1)], &[1]), 1_000), Verdict::Accepted);
+        let mut pool = pool(1_000_000);
+        assert_eq!(pool.offer(&spend(&[point(1)], &[1]), 1_000, None), Verdict::Accepted);
         let rival = spend(&[point(2), point(1)], &[2]);
-        assert_eq!(pool.offer(&rival, 1_000), Verdict::Dropped);
+        assert_eq!(pool.offer(&rival, 1_000, None), Verdict::Dropped);
         assert!(!pool.wants(&rival.txid()), "it is not asked for again");
     }
 
     #[test]
     fn refusals_on_command_end_when_told() {
-        let mut pool = Pool::new(1_000_000);
+        let mut pool = pool(1_000_000);
         let (one, two) = (spend(&[point(1)], &[1]), spend(&[point(2)], &[1]));
         pool.refuse(one.txid(), RejectCode::NonStandard, "dust".to_owned());
-        assert_eq!(pool.offer(&one, 1_000), Verdict::Rejected(RejectCode::NonStandard, "dust".to_owned(), 0));
+        assert_eq!(pool.offer(&one, 1_000, None), Verdict::Rejected(RejectCode::NonStandard, "dust".to_owned(), 0));
         pool.refuse_all(Some((RejectCode::InsufficientFee, "mempool min fee not met".to_owned())));
-        assert!(matches!(pool.offer(&two, 1_000), Verdict::Rejected(RejectCode::InsufficientFee, ..)));
+        assert!(matches!(pool.offer(&two, 1_000, None), Verdict::Rejected(RejectCode::InsufficientFee, ..)));
         pool.refuse_all(None);
-        assert_eq!(pool.offer(&two, 1_000), Verdict::Accepted);
+        assert_eq!(pool.offer(&two, 1_000, None), Verdict::Accepted);
     }
 
     #[test]
     fn a_full_pool_says_so() {
         let one = spend(&[point(1)], &[1]);
-        let mut pool = Pool::new(one.raw().len());
-        assert_eq!(pool.offer(&one, 1_000), Verdict::Accepted);
+        let mut pool = pool(one.raw().len());
+        assert_eq!(pool.offer(&one, 1_000, None), Verdict::Accepted);
         let full = Verdict::Rejected(RejectCode::InsufficientFee, "mempool full".to_owned(), 0);
-        assert_eq!(pool.offer(&spend(&[point(2)], &[1]), 1_000), full);
+        assert_eq!(pool.offer(&spend(&[point(2)], &[1]), 1_000, None), full);
     }
+
+    #[test]
+    fn an_orphan_waits_for_its_parents_and_theirs() {
+        let block = Block::new(HEADER, vec![spend(&[OutPoint::NULL], &[50, 50])]);
+        let coinbase = block.transactions().next().unwrap().txid();
+        let output = |txid, index| OutPoint { txid, index };
+        let one = spend(&[output(coinbase, 1)], &[40, 9]);
+        let two = spend(&[output(one.txid(), 0)], &[39]);
+        let three = spend(&[output(one.txid(), 1), output(two.txid(), 0), output(two.txid(), 0)], &[47]);
+        let three_once = spend(&[output(one.txid(), 1), output(two.txid(), 0)], &[47]);
+        let never = spend(&[output(coinbase, 2)], &[1]);
+        let mut pool = Pool::new(&TestNodeConfig::default().checks_inputs(true));
+        assert_eq!(pool.offer(&one, 1_000, None), Verdict::Orphaned(vec![coinbase]));
+        assert!(!pool.wants(&one.txid()) && !pool.contains(&one.txid()));
+        pool.block_joined(&block);
+        assert_eq!(pool.offer(&never, 1_000, None), Verdict::Orphaned(vec![]), "its parent has no such output");
+
+        // Parents that wait themselves are not named.
+        assert_eq!(pool.offer(&three_once, 1_000, Some(3)), Verdict::Orphaned(vec![two.txid()]));
+        assert_eq!(pool.offer(&two, 1_000, Some(2)), Verdict::Orphaned(vec![]));
+        assert!(matches!(pool.offer(&three, 1_000, None), Verdict::Rejected(..)), "what is broken does not wait");
+        let mut adopted = pool.adopt(coinbase);
+        adopted.retain(|(_, verdict)| *verdict == Verdict::Accepted);
+        let taken: Vec<_> = adopted.iter().map(|(orphan, _)| (orphan.transaction.txid(), orphan.from)).collect();
+        assert_eq!(taken, [(one.txid(), None), (two.txid(), Some(2)), (three_once.txid(), Some(3))]);
+        assert_eq!(pool.list(), [&one, &two, &three_once]);
+        assert_eq!(pool.adopt(coinbase).len(), 1, "the one that waits in vain");
+    }
+
+    #[test]
+    fn an_orphan_is_refused_when_its_parents_come_or_with_them() {
+        let parent = spend(&[point(1)], &[5]);
+        let child = spend(&[OutPoint { txid: parent.txid(), index: 0 }], &[4]);
+        let grandchild = spend(&[OutPoint { txid: child.txid(), index: 0 }], &[3]);
+        let mut pool = Pool::new(&TestNodeConfig::default().checks_inputs(true));
+        let block = Block::new(HEADER, vec![spend(&[OutPoint::NULL], &[50]), parent.clone()]);
+        pool.refuse(child.txid(), RejectCode::NonStandard, "dust".to_owned());
+        assert!(matches!(pool.offer(&child, 1_000, Some(7)), Verdict::Orphaned(_)));
+        pool.block_joined(&block);
+        let refused = Verdict::Rejected(RejectCode::NonStandard, "dust".to_owned(), 0);
+        let orphan = Orphan { transaction: child.clone(), fee_rate: 1_000, from: Some(7) };
+        assert_eq!(pool.adopt(parent.txid()), [(orphan, refused)]);
+        assert_eq!(pool.offer(&grandchild, 1_000, None), Verdict::Dropped);
+        assert!(!pool.wants(&grandchild.txid()), "it is refused as its parent was");
+    }
+
+    #[test]
+    fn a_pool_of_ids_knows_what_it_took_and_no_more() {
+        let one = spend(&[point(1)], &[1]);
+        let mut pool = Pool::new(&TestNodeConfig::default().keep_transactions(false));
+        assert_eq!(pool.offer(&one, 1_000, None), Verdict::Accepted);
+        assert_eq!(pool.offer(&one, 1_000, None), Verdict::Dropped);
+        assert_eq!(pool.offer(&spend(&[point(1)], &[2]), 1_000, None), Verdict::Accepted, "rivals are not seen");
+        assert!(pool.contains(&one.txid()) && !pool.wants(&one.txid()));
+        assert_eq!((pool.len(), pool.get(&one.txid()), pool.list().len()), (2, None, 0));
+        pool.block_joined(&Block::new(HEADER, vec![spend(&[OutPoint::NULL], &[50]), one.clone()]));
+        assert!(!pool.contains(&one.txid()) && !pool.wants(&one.txid()));
+        assert_eq!(pool.len(), 1);
+    }
+
+    const HEADER: BlockHeader = BlockHeader {
+        version: 1,
+        previous: BlockHash::ZERO,
+        merkle_root: MerkleRoot::ZERO,
+        time: 0,
+        bits: 0,
+        nonce: 0,
+    };
 }

@@ -1,6 +1,6 @@
 //! How the node is told to misbehave, at any moment and from any thread.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::faults::Faults;
@@ -14,6 +14,8 @@ pub(super) struct Switches {
     /// The node is in initial block download.
     syncing: AtomicBool,
     latency_nanos: AtomicU64,
+    /// What transactions must pay to be announced to the node, in satoshis for 1,000 bytes.
+    fee_filter: AtomicI64,
     pub(super) faults: Faults,
 }
 
@@ -43,6 +45,14 @@ switches! {
 impl Switches {
     pub(super) fn latency(&self) -> Duration {
         Duration::from_nanos(self.latency_nanos.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn fee_filter(&self) -> i64 {
+        self.fee_filter.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_fee_filter(&self, satoshis_per_kilobyte: i64) {
+        self.fee_filter.store(satoshis_per_kilobyte, Ordering::SeqCst);
     }
 
     pub(super) fn set_latency(&self, latency: Duration) {

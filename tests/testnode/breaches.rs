@@ -3,14 +3,12 @@
 use std::io::Write;
 
 use conduit::Network;
-use conduit::block::merkle_root;
 use conduit::message::{
-    AuthCh, AuthResp, Block, BlockHeader, BlockTxn, CompactBlock, CreateStrm, DoubleSpendFork, DsDetected,
-    GetBlockTxn, GetHeaders, Inventory, InventoryKind, MerkleProof, Message, OutPoint, ProofSubject, ProofTarget,
-    ProtoConf, Reject, RejectCode, Services, StreamAck, StreamType, Transaction, TransactionInput,
-    TransactionOutput, Version,
+    AuthCh, AuthResp, Block, BlockHeader, BlockTxn, CompactBlock, CreateStrm, GetBlockTxn, GetHeaders, Inventory,
+    InventoryKind, Message, OutPoint, ProofTarget, ProtoConf, Reject, RejectCode, Services, StreamAck, StreamType,
+    Transaction, TransactionInput, TransactionOutput, Version,
 };
-use conduit::testnode::{Fault, FaultKind, TestNode, TestNodeConfig, spend, transaction};
+use conduit::testnode::{Fault, FaultKind, TestNode, TestNodeConfig, double_spend_notice, spend, transaction};
 use conduit::wire::{BlockHash, Command, Frame, MerkleRoot, SharedBytes, Txid};
 
 use super::peer::{Peer, mined, version, without_relay};
@@ -202,18 +200,6 @@ fn nobody_proves_an_identity_to_the_node() {
     assert_eq!(node.score(0), 10);
 }
 
-/// A header without a place in any chain that is easily proven, over a coinbase and this transaction.
-fn fork(previous: BlockHash, transaction: &Transaction, coinbase: u8) -> DoubleSpendFork {
-    let txids = [Txid::from_wire([coinbase; 32]), transaction.txid()];
-    let merkle_root = merkle_root(txids).unwrap();
-    let header = BlockHeader { version: 1, previous, merkle_root, time: 7, bits: 0x207f_ffff, nonce: 0 };
-    let headers = (0..).map(|nonce| BlockHeader { nonce, ..header });
-    let header = { headers }.find(|header| header.hash().as_wire()[31] <= 0x7e).unwrap();
-    let mut proof = MerkleProof::new(&txids, 1, ProofTarget::MerkleRoot(merkle_root)).unwrap();
-    proof.subject = ProofSubject::Transaction(transaction.clone());
-    DoubleSpendFork { headers: vec![header], proof }
-}
-
 #[test]
 fn a_notice_of_a_double_spend_is_relayed_once_if_it_proves_one() {
     let node = start(3);
@@ -222,8 +208,7 @@ fn a_notice_of_a_double_spend_is_relayed_once_if_it_proves_one() {
     let spent = OutPoint { txid: Txid::from_wire([5; 32]), index: 0 };
     let common = node.block_hash(2).unwrap();
     let rivals = [spend(&[spent], 1), spend(&[spent], 2)];
-    let forks: Vec<_> = (1..).zip(&rivals).map(|(tag, each)| fork(common, each, tag)).collect();
-    let notice = DsDetected { version: 1, forks };
+    let notice = double_spend_notice(common, &rivals);
     peer.send_all(&[Message::DsDetected(notice.clone()), Message::DsDetected(notice.clone())]);
     assert!(peer.said().is_empty());
     assert_eq!(other.said(), [Message::DsDetected(notice.clone())]);

@@ -9,6 +9,7 @@
 mod answers;
 mod basics;
 mod breaches;
+mod broadcasts;
 mod faults;
 mod peer;
 mod wishes;

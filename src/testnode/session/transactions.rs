@@ -24,6 +24,11 @@ impl Session {
                 InventoryKind::Transaction if is_syncing => {}
                 InventoryKind::Transaction => {
                     let txid = Txid::from_wire(item.hash);
+                    if let Some(count) = world.overlooked.get_mut(&txid) {
+                        *count += 1;
+                        self.node.changed.notify_all();
+                        continue;
+                    }
                     if !world.pool.wants(&txid) {
                         continue;
                     }
@@ -88,18 +93,27 @@ impl Session {
         let txid = transaction.txid();
         let mut world = self.node.world.lock();
         let fee_rate = world.fee_rate;
-        let verdict = world.pool.offer(transaction, fee_rate);
+        let line = self.line.whom.line;
+        let verdict = world.pool.offer(transaction, fee_rate, Some(line));
         let asked = world.asked.remove(&txid);
+        let mut adopted = Vec::new();
         if verdict == Verdict::Accepted {
+            adopted = world.pool.adopt(txid);
             self.node.changed.notify_all();
         }
         drop(world);
         match verdict {
             Verdict::Accepted => {
                 let announcers = asked.map(|asked| asked.announcers).unwrap_or_default();
-                let (transaction, from) = (transaction.clone(), Some(self.line.whom.line));
+                let (transaction, from) = (transaction.clone(), Some(line));
                 self.news.push(News { transaction, fee_rate, from, announcers });
+                self.node.settle_orphans(adopted, &mut self.news);
                 Ok(())
+            }
+            // Its sender has them, most likely, whoever announced them.
+            Verdict::Orphaned(parents) if parents.is_empty() => Ok(()),
+            Verdict::Orphaned(parents) => {
+                self.send(&Message::GetData(parents.into_iter().map(Inventory::transaction).collect()))
             }
             Verdict::Dropped => Ok(()),
             Verdict::Rejected(code, reason, score) => {
