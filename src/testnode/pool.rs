@@ -200,7 +200,9 @@ impl Pool {
     /// Takes note of a block that left the active chain: its transactions wait for another one.
     pub(super) fn block_left(&mut self, block: &Block, fee_rate: i64) {
         if let Some(outputs) = &mut self.outputs {
-            block.transactions().take(1).for_each(|coinbase| drop(outputs.remove(&coinbase.txid())));
+            for coinbase in block.transactions().take(1) {
+                outputs.remove(&coinbase.txid());
+            }
         }
         for view in block.transactions().skip(1) {
             if self.mined.remove(&view.txid()).is_some() {
