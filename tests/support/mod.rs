@@ -11,6 +11,7 @@ pub(crate) mod hex;
 pub(crate) mod own_process;
 pub(crate) mod program;
 pub(crate) mod raw_peer;
+pub(crate) mod rpc_line;
 pub(crate) mod sv_node;
 mod sv_node_binary;
 pub(crate) mod transactions;

@@ -41,6 +41,16 @@ pub(crate) struct SvNodeOptions {
     pub(crate) debug: bool,
 }
 
+impl SvNodeOptions {
+    /// A node that keeps to the rules of the main network for standard transactions, and takes 100,000 bytes at most.
+    ///
+    /// It takes spends of OP_TRUE outputs all the same.
+    pub(crate) fn strict() -> Self {
+        let args = ["-acceptnonstdtxn=0", "-maxtxsizepolicy=100000"];
+        Self { args: args.map(str::to_owned).to_vec(), ..Self::default() }
+    }
+}
+
 impl Default for SvNodeOptions {
     fn default() -> Self {
         Self { args: Vec::new(), connect: Vec::new(), debug: true }
@@ -111,9 +121,36 @@ impl SvNode {
         Some(nodes)
     }
 
+    /// Starts `count` nodes that stand in a line, each with the next one for its peer, and brings them out of initial block
+    /// download.
+    ///
+    /// What the first one mines later comes to the others in its time: [`follow`] waits for it.
+    pub(crate) fn line(count: usize, options: &SvNodeOptions) -> Option<Vec<Self>> {
+        let mut nodes = Vec::new();
+        for _ in 0..count {
+            nodes.push(Self::start(options.clone())?);
+        }
+        for pair in nodes.windows(2) {
+            // In initial block download a node fetches blocks from a peer that it has dialled.
+            pair[1].rpc("addnode", json!([pair[0].address, "add"]));
+        }
+        wait_until("the nodes to shake hands", START_DEADLINE, || {
+            let neighbours = |place| usize::from(place > 0) + usize::from(place + 1 < count);
+            nodes.iter().enumerate().all(|(place, node)| node.ready_peers() == neighbours(place))
+        });
+        nodes[0].generate(1);
+        follow(&nodes);
+        Some(nodes)
+    }
+
     /// Where it listens for peers.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for RPC.
+    pub(crate) fn rpc_address(&self) -> SocketAddr {
+        self.rpc_address
     }
 
     /// The process id, while it runs.
@@ -154,6 +191,34 @@ impl SvNode {
     /// The ids of all transactions in the mempool.
     pub(crate) fn mempool(&self) -> HashSet<String> {
         strings(&self.rpc("getrawmempool", json!([])))
+    }
+
+    /// The ids of all transactions that wait to become final; they are not in the mempool.
+    pub(crate) fn non_final_mempool(&self) -> HashSet<String> {
+        strings(&self.rpc("getrawnonfinalmempool", json!([])))
+    }
+
+    /// Waits until all these transactions are in the mempool.
+    ///
+    /// # Panics
+    ///
+    /// If some are not before the deadline; it says how many.
+    #[track_caller]
+    pub(crate) fn wait_for_mempool(&self, txids: &HashSet<String>, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        loop {
+            // The whole list is long, so it is fetched only when it can be complete.
+            let size = self.rpc("getmempoolinfo", json!([]))["size"].as_u64().expect("a number");
+            let is_late = Instant::now() >= end;
+            if size >= txids.len() as u64 || is_late {
+                let missing = txids.difference(&self.mempool()).count();
+                if missing == 0 {
+                    return;
+                }
+                assert!(!is_late, "{missing} of {} not in the mempool after {deadline:?}", txids.len());
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
     }
 
     /// Hands the node a transaction and returns its id, or the reason why it is refused.
@@ -336,7 +401,7 @@ impl SvNode {
 
     /// Differs for every node: one that lost the race for its RPC port must not take the winner's answers
     /// for its own.
-    fn password(&self) -> String {
+    pub(crate) fn password(&self) -> String {
         let name = self.folder.path().file_name().expect("a temporary folder has a name");
         name.to_string_lossy().into_owned()
     }
@@ -428,6 +493,15 @@ pub(crate) fn wait_until(what: &str, deadline: Duration, mut condition: impl FnM
         assert!(Instant::now() < end, "waited {deadline:?} in vain for {what}");
         thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// Waits until all nodes have the blocks that the first one has now.
+#[track_caller]
+pub(crate) fn follow(nodes: &[SvNode]) {
+    let height = nodes.first().expect("a node to follow").best_height();
+    wait_until("the other nodes to follow", START_DEADLINE, || {
+        nodes.iter().all(|node| node.best_height() >= height)
+    });
 }
 
 enum LaunchError {

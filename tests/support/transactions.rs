@@ -27,10 +27,14 @@ impl Funding {
     ///
     /// Only this node is sure to have the block on return, so wait for it on others.
     pub(crate) fn new(node: &SvNode, count: u32) -> Self {
-        let target = u64::from(count) * COIN_VALUE;
+        Self::of_value(node, count, COIN_VALUE)
+    }
+
+    fn of_value(node: &SvNode, count: u32, value: u64) -> Self {
+        let target = u64::from(count) * value;
         let (inputs, change_script) = wallet_coins(node, target + funding_fee(count));
         let total: u64 = inputs.iter().map(|input| input.value).sum();
-        let mut outputs = vec![to_anybody(COIN_VALUE); count as usize];
+        let mut outputs = vec![to_anybody(value); count as usize];
         outputs.push(Output { value: total - target - funding_fee(count), script: change_script });
 
         let raw = sign(node, &transaction(&inputs, &outputs), json!([]));
@@ -41,8 +45,29 @@ impl Funding {
         assert_eq!(*confirmations, json!(1), "the funding transaction is mined");
 
         let txid = double_sha256(&raw);
-        let coins = (0..count).rev().map(|index| Coin { txid, index, value: COIN_VALUE }).collect();
+        let coins = (0..count).rev().map(|index| Coin { txid, index, value }).collect();
         Self { coins }
+    }
+
+    /// Has the node's wallet pay for `each` coins of each of `parents` transactions, and mines them.
+    ///
+    /// Spends of one and the same transaction are validated one after the other; those that follow each other here have
+    /// different parents.
+    pub(crate) fn spread(node: &SvNode, parents: u32, each: u32) -> Self {
+        let value = u64::from(each) * COIN_VALUE + funding_fee(each);
+        let roots = Self::of_value(node, parents, value);
+        let parents: Vec<_> = { roots.coins }
+            .into_iter()
+            .map(|root| transaction(&[root], &vec![to_anybody(COIN_VALUE); each as usize]))
+            .collect();
+        for raw in &parents {
+            assert_eq!(node.send_raw_transaction(raw), Ok(txid(raw)), "the parent is accepted");
+        }
+        node.generate(1);
+        let txids: Vec<_> = parents.iter().map(|raw| double_sha256(raw)).collect();
+        let coins =
+            (0..each).flat_map(|index| txids.iter().map(move |&txid| Coin { txid, index, value: COIN_VALUE }));
+        Self { coins: coins.collect() }
     }
 
     /// A coin that was not given out yet.
@@ -87,6 +112,41 @@ pub(crate) fn chain(mut coin: Coin, count: usize) -> Vec<Vec<u8>> {
         links.push(raw);
     }
     links
+}
+
+/// Not final before a far height: a node keeps it apart from its mempool, and relays it.
+pub(crate) fn non_final(coin: Coin) -> Vec<u8> {
+    let mut raw = transaction(&[coin], &[to_anybody(change(coin, 0))]);
+    // The sequence number of its only input lies behind the version, a count, the output it spends and an empty script.
+    let sequence = 4 + 1 + 36 + 1;
+    raw[sequence..sequence + 4].copy_from_slice(&0_u32.to_le_bytes());
+    let lock_time = raw.len() - 4;
+    raw[lock_time..].copy_from_slice(&FAR_HEIGHT.to_le_bytes());
+    raw
+}
+
+/// Pays nothing to an output that could be spent: reject 0x40 `dust` from a [strict](super::sv_node::SvNodeOptions::strict)
+/// node; others take it.
+pub(crate) fn dust(coin: Coin) -> Vec<u8> {
+    transaction(&[coin], &[to_anybody(change(coin, 0)), to_anybody(0)])
+}
+
+/// Over what a strict node takes: reject 0x40 `tx-size`; others take it.
+pub(crate) fn oversized(coin: Coin) -> Vec<u8> {
+    spend(coin, 150_000)
+}
+
+/// Ends within its output, so nobody can read it: reject 0x01 `error parsing message`, without a hash.
+pub(crate) fn malformed(coin: Coin) -> Vec<u8> {
+    let mut raw = spend(coin, 200);
+    raw.truncate(150);
+    raw
+}
+
+/// Spends what does not exist: not a word, and a question for the parent.
+pub(crate) fn orphan(number: u32) -> Vec<u8> {
+    let coin = Coin { txid: double_sha256(&number.to_le_bytes()), index: 0, value: COIN_VALUE };
+    transaction(&[coin], &[to_anybody(change(coin, 0))])
 }
 
 /// Pays out more than it takes in: reject 0x10 `bad-txns-in-belowout`, a score of 100, and a closed connection.
@@ -225,5 +285,6 @@ const COIN_VALUE: u64 = 50_000;
 /// Twice the fee that the node asks for.
 const BYTES_PER_SATOSHI: u64 = 500;
 
+const FAR_HEIGHT: u32 = 400_000_000;
 const COINBASE_MATURITY: u32 = 100;
 const MINING_ROUNDS: usize = 5;
