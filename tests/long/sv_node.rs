@@ -28,7 +28,7 @@ fn print_rate(what: &str, count: usize, took: Duration) {
 #[test]
 #[ignore = "long"]
 fn twenty_thousand_transactions_reach_a_line_of_nodes_by_rpc() {
-    let Some(nodes) = SvNode::line(3, &quiet()) else { return };
+    let Some(nodes) = SvNode::line(3, &SvNodeOptions::fast()) else { return };
     let raws = payments(&nodes[0], COUNT);
     follow(&nodes);
     let mut line = RpcLine::connect(&nodes[0]);
@@ -47,7 +47,7 @@ fn twenty_thousand_transactions_reach_a_line_of_nodes_by_rpc() {
 #[test]
 #[ignore = "long"]
 fn twenty_thousand_transactions_reach_a_line_of_nodes_by_a_push() {
-    let Some(nodes) = SvNode::line(3, &quiet()) else { return };
+    let Some(nodes) = SvNode::line(3, &SvNodeOptions::fast()) else { return };
     let raws = payments(&nodes[0], COUNT);
     follow(&nodes);
     let client = Client::connect(&[&nodes[0]], config());
@@ -66,11 +66,6 @@ fn twenty_thousand_transactions_reach_a_line_of_nodes_by_a_push() {
     }
     print_rate("the same until all of three in a line have them", raws.len(), began.elapsed());
     client.end(&[&nodes[0]]);
-}
-
-/// Nodes that do not write down every message.
-fn quiet() -> SvNodeOptions {
-    SvNodeOptions { debug: false, ..SvNodeOptions::default() }
 }
 
 const COUNT: u32 = 20_000;
