@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use conduit::message::{Inventory, RejectCode, Transaction};
 use conduit::{Command, Message, Messages, Txid};
 use support::PATIENCE;
-use support::client::{Client, config, txid};
+use support::client::{Client, config, txid, wait_for_inventory, wait_for_message};
 use support::rpc_line::RpcLine;
 use support::sv_node::{SvNode, SvNodeOptions, follow, wait_until};
 use support::transactions::{self, Funding};
@@ -90,7 +90,7 @@ fn each_kind_of_transaction_is_treated_as_the_docs_say() {
 
 #[test]
 fn a_chain_of_orphans_ends_in_all_mempools_of_a_line() {
-    let Some(nodes) = SvNode::line(3, &SvNodeOptions::default()) else { return };
+    let Some(nodes) = SvNode::line(&[(); 3].map(|()| SvNodeOptions::default())) else { return };
     let mut chain = transactions::chain(Funding::new(&nodes[0], 1).take(), 25);
     follow(&nodes);
     let client = Client::connect(&[&nodes[0]], config());
@@ -114,4 +114,23 @@ fn coins_of_many_parents_are_spent_over_one_rpc_connection() {
     let again = line.send_raw_transaction(&raws[0]).unwrap_err();
     assert_eq!((again.code, again.message.as_str()), (Some(-27), "Transaction already in the mempool"));
     assert_eq!(node.mempool(), ids(&raws));
+}
+
+#[test]
+fn nodes_with_different_rules_reject_and_relay_the_same_transaction() {
+    let options = [SvNodeOptions::strict(), SvNodeOptions::default(), SvNodeOptions::default()];
+    let Some(nodes) = SvNode::line(&options) else { return };
+    let dust = transactions::dust(Funding::new(&nodes[0], 1).take());
+    follow(&nodes);
+    let client = Client::connect(&[&nodes[0], &nodes[1], &nodes[2]], config());
+    let heard = client.conduit.subscribe([Command::REJECT, Command::INV]).unwrap();
+    let transaction = Transaction::from_raw(dust.clone()).unwrap();
+    for &peer in &client.peers[..2] {
+        client.conduit.send(peer, Message::Tx(transaction.clone())).unwrap();
+    }
+    let reject = wait_for_message(&heard, client.peers[0], |message| message.command() == Command::REJECT);
+    let Message::Reject(reject) = reject else { panic!("{reject:?}") };
+    assert_eq!((reject.code, reject.txid()), (RejectCode::NonStandard, Some(txid(&dust))));
+    wait_for_inventory(&heard, client.peers[2], Inventory::transaction(txid(&dust)));
+    client.end(&[&nodes[0], &nodes[1], &nodes[2]]);
 }

@@ -28,7 +28,7 @@ fn print_rate(what: &str, count: usize, took: Duration) {
 #[test]
 #[ignore = "long"]
 fn twenty_thousand_transactions_reach_a_line_of_nodes_by_rpc() {
-    let Some(nodes) = SvNode::line(3, &SvNodeOptions::fast()) else { return };
+    let Some(nodes) = SvNode::line(&[(); 3].map(|()| SvNodeOptions::fast())) else { return };
     let raws = payments(&nodes[0], COUNT);
     follow(&nodes);
     let mut line = RpcLine::connect(&nodes[0]);
@@ -47,7 +47,7 @@ fn twenty_thousand_transactions_reach_a_line_of_nodes_by_rpc() {
 #[test]
 #[ignore = "long"]
 fn twenty_thousand_transactions_reach_a_line_of_nodes_by_a_push() {
-    let Some(nodes) = SvNode::line(3, &SvNodeOptions::fast()) else { return };
+    let Some(nodes) = SvNode::line(&[(); 3].map(|()| SvNodeOptions::fast())) else { return };
     let raws = payments(&nodes[0], COUNT);
     follow(&nodes);
     let client = Client::connect(&[&nodes[0]], config());

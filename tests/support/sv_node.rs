@@ -129,21 +129,19 @@ impl SvNode {
         Some(nodes)
     }
 
-    /// Starts `count` nodes that stand in a line, each with the next one for its peer, and brings them out of initial block
+    /// Starts nodes that stand in a line, each with the next one for its peer, and brings them out of initial block
     /// download.
     ///
     /// What the first one mines later comes to the others in its time: [`follow`] waits for it.
-    pub(crate) fn line(count: usize, options: &SvNodeOptions) -> Option<Vec<Self>> {
-        let mut nodes = Vec::new();
-        for _ in 0..count {
-            nodes.push(Self::start(options.clone())?);
-        }
+    pub(crate) fn line(options: &[SvNodeOptions]) -> Option<Vec<Self>> {
+        let nodes: Option<Vec<_>> = options.iter().map(|options| Self::start(options.clone())).collect();
+        let nodes = nodes?;
         for pair in nodes.windows(2) {
             // In initial block download a node fetches blocks from a peer that it has dialled.
             pair[1].rpc("addnode", json!([pair[0].address, "add"]));
         }
         wait_until("the nodes to shake hands", START_DEADLINE, || {
-            let neighbours = |place| usize::from(place > 0) + usize::from(place + 1 < count);
+            let neighbours = |place| usize::from(place > 0) + usize::from(place + 1 < nodes.len());
             nodes.iter().enumerate().all(|(place, node)| node.ready_peers() == neighbours(place))
         });
         nodes[0].generate(1);
