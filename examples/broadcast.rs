@@ -72,24 +72,13 @@ fn main() -> ExitCode {
             .collect::<Result<_, _>>()?;
         let mut rejected = false;
         for broadcast in under_way {
-            let report = broadcast.wait(timeout);
-            println!("{} {}", report.txid, describe(&report.verdict()));
+            let report = broadcast.wait();
+            println!("{} {}", report.txid, report.verdict);
             for peer in &report.peers {
                 println!("  {} {}", peer.address, peer.state);
             }
-            rejected |= matches!(report.verdict(), Verdict::Rejected { .. } | Verdict::Split { .. });
+            rejected |= matches!(report.verdict, Verdict::Rejected { .. } | Verdict::Split { .. });
         }
         Ok(if rejected { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     })
-}
-
-fn describe(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Relayed { by } => format!("relayed by {by} peers that were not told"),
-        Verdict::Rejected { by, code, reason } => format!("rejected by {by} peers: {code}: {reason}"),
-        Verdict::Split { relayed, rejected } => format!("relayed by {relayed}, rejected by {rejected} peers"),
-        Verdict::Sent { to } => format!("sent to {to} peers, which is no acceptance yet"),
-        Verdict::Unrequested => "announced, and nobody asked for it: known already, or not wanted".into(),
-        _ => "no peer was told in time".into(),
-    }
 }

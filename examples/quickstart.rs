@@ -49,12 +49,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // One peer is told; success is when another, which was not, announces it.
     let broadcast = conduit.broadcast_transaction(transaction(1, 250).raw().to_vec(), 1)?;
-    let report = broadcast.wait(Duration::from_secs(20));
+    let report = broadcast.wait();
     for peer in &report.peers {
         println!("broadcast: {} {}", peer.address, peer.state);
     }
-    let Verdict::Relayed { by } = report.verdict() else {
-        return Err(format!("not relayed: {:?}", report.verdict()).into());
+    let Verdict::Relayed { by } = report.verdict else {
+        return Err(format!("not relayed: {}", report.verdict).into());
     };
     println!("broadcast: {} relayed by {by} peers", report.txid);
 

@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::broadcast::Broadcast;
+use crate::broadcast::{Broadcast, BroadcastOptions, Broadcasts, read_transaction};
 use crate::config::Config;
 use crate::driver::{Shared, deadline_after, random_seed};
 use crate::error::{
-    AddPeersError, AddressError, BroadcastError, BroadcastFailure, ConfigError, RequestError, SendError,
-    SendFailure, StartError, SubscribeError, WaitForPeersError,
+    AddPeersError, AddressError, BroadcastError, ConfigError, RequestError, SendError, SendFailure, StartError,
+    SubscribeError, WaitForPeersError,
 };
-use crate::message::{Message, Transaction};
+use crate::message::Message;
 use crate::peer::{BanInfo, PeerId, PeerInfo, ToPeerAddress};
 use crate::pending::{Outcome, Pending};
 use crate::queue::events::Events;
@@ -20,7 +20,7 @@ use crate::queue::outbound::budget::Wait;
 use crate::request::{Request, RequestOptions};
 use crate::stats::Stats;
 use crate::watch::{Watch, Watching};
-use crate::wire::{Command, SharedBytes};
+use crate::wire::{BlockHash, Command, SharedBytes, Txid};
 
 /// A client of a Bitcoin SV network.
 ///
@@ -67,7 +67,7 @@ impl Conduit {
         Ok(Self { handle: Arc::new(Handle { shared: Shared::new(config, random_seed()) }) })
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
@@ -391,25 +391,111 @@ impl Conduit {
 
     /// Announces a transaction to the best `nodes` peers, serves it to whoever asks, and listens on the others.
     ///
-    /// Does not block; the [`Broadcast`] tells what each peer did. With fewer peers connected, those that come later are
-    /// told. The same transaction again joins the broadcast under way.
+    /// As [`broadcast_transaction_with`](Self::broadcast_transaction_with), with the other options at their defaults.
     ///
     /// # Errors
     ///
-    /// The bytes, and why they were not sent: they are not exactly one transaction, or too many are being broadcast.
+    /// The bytes, and why they are not broadcast.
     pub fn broadcast_transaction(
         &self,
         raw: impl Into<Vec<u8>>,
         nodes: usize,
     ) -> Result<Broadcast, BroadcastError> {
-        let bytes = SharedBytes::from(raw.into());
-        let error = |reason| BroadcastError { raw: bytes.to_vec(), reason };
-        if nodes == 0 {
-            return Err(error(BroadcastFailure::NoNodes));
-        }
-        let transaction =
-            Transaction::from_raw(bytes.clone()).map_err(|e| error(BroadcastFailure::Malformed(e)))?;
-        self.shared().broadcast(&transaction, nodes).map_err(error)
+        self.broadcast_transaction_with(raw, &BroadcastOptions::new().nodes(nodes))
+    }
+
+    /// Announces a transaction to the best peers, or sends it to them, serves it to whoever asks, and listens on the others.
+    ///
+    /// Blocks while the outbox is full, at most until the deadline. `Ok` says no more; what
+    /// each peer did is told by the [`Broadcast`]. With fewer peers connected than shall be told, those that come later are
+    /// told. The same transaction again joins the broadcast under way, with the larger of each number and the later of each
+    /// time; once that is over it begins anew.
+    ///
+    /// Nodes ask for a transaction's unconfirmed parents if they lack them. Those that are broadcast themselves are served,
+    /// too; others can be given with the [options](BroadcastOptions#structfield.parents). `getdata` for anything else goes
+    /// to the [messages](Self::messages), and if nobody takes those, is answered by `notfound`.
+    ///
+    /// # Errors
+    ///
+    /// The bytes, and why they are not broadcast: they are not exactly one transaction, or one that nodes are sure to refuse,
+    /// or there is no room.
+    pub fn broadcast_transaction_with(
+        &self,
+        raw: impl Into<Vec<u8>>,
+        options: &BroadcastOptions,
+    ) -> Result<Broadcast, BroadcastError> {
+        self.broadcast(raw.into(), options, deadline_after(options.deadline))
+    }
+
+    /// The same without waiting for room in the outbox.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast_transaction_with`](Self::broadcast_transaction_with); [`Full`](crate::error::BroadcastFailure::Full) if there is no room.
+    pub fn try_broadcast_transaction(
+        &self,
+        raw: impl Into<Vec<u8>>,
+        options: &BroadcastOptions,
+    ) -> Result<Broadcast, BroadcastError> {
+        self.broadcast(raw.into(), options, None)
+    }
+
+    fn broadcast(
+        &self,
+        raw: Vec<u8>,
+        options: &BroadcastOptions,
+        room_until: Option<Instant>,
+    ) -> Result<Broadcast, BroadcastError> {
+        let raw = SharedBytes::from(raw);
+        let begun = read_transaction(&raw, options)
+            .and_then(|transaction| self.shared().broadcast(&transaction, options, room_until));
+        begun.map_err(|reason| BroadcastError { raw: raw.to_vec(), reason })
+    }
+
+    /// Broadcasts any number of transactions, each as one that is given to
+    /// [`broadcast_transaction_with`](Self::broadcast_transaction_with), and gives what becomes of each, in the order in which
+    /// that is known.
+    ///
+    /// The result is an iterator that does the work as it is asked. It takes as many transactions from the input as there is
+    /// room for, so the input may be endless; ids are announced in lots. A transaction that spends from another should come
+    /// after it.
+    ///
+    /// ```no_run
+    /// use std::io::{BufRead, stdin};
+    /// use conduit::{BroadcastOptions, Conduit};
+    ///
+    /// # fn hex(text: &str) -> Vec<u8> { Vec::new() }
+    /// # fn broadcast(conduit: &Conduit) {
+    /// let transactions = stdin().lock().lines().map_while(Result::ok).map(|line| hex(&line));
+    /// for outcome in conduit.broadcast_transactions(transactions, BroadcastOptions::new().nodes(3)) {
+    ///     match outcome.result {
+    ///         Ok(report) => println!("{}: {}", report.txid, report.verdict),
+    ///         Err(error) => println!("line {}: {error}", outcome.index + 1),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn broadcast_transactions<I>(&self, transactions: I, options: BroadcastOptions) -> Broadcasts<I::IntoIter>
+    where
+        I: IntoIterator,
+        I::Item: Into<Vec<u8>>,
+    {
+        Broadcasts::new(transactions.into_iter(), options, self.clone())
+    }
+
+    /// The broadcasts that are not over, oldest first; also those that an earlier run left in the file.
+    #[must_use]
+    pub fn broadcasts(&self) -> Vec<Broadcast> {
+        self.shared().broadcasts()
+    }
+
+    /// Reports transactions as mined: their broadcasts are over, with the verdict
+    /// [`Mined`](crate::Verdict::Mined). Gives how many of them were being broadcast, so that all of a block's txids may be
+    /// given.
+    ///
+    /// Nothing is checked: the block is whatever the caller trusts.
+    pub fn confirm(&self, block: BlockHash, txids: impl IntoIterator<Item = Txid>) -> usize {
+        self.shared().confirm(block, txids)
     }
 }
 

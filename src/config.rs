@@ -117,10 +117,16 @@ pub struct Config {
     pub overflow_limit: usize,
     /// Events kept for each reader of [`events`](crate::Conduit::events). The default is 1,024.
     pub event_queue_items: usize,
-    /// Bytes of transactions held for peers that ask for them. The default is 64 MiB.
+    /// Bytes of transactions that are broadcast or held for peers that ask for them. Each is charged its size, some 950
+    /// bytes, 128 for each peer that shall be told or relay it and 96 for each input; what is over gives way to what is
+    /// new. The default is 64 MiB.
     pub broadcast_bytes: usize,
-    /// How long a broadcast transaction is held for peers that ask for it. The default is 15 min.
+    /// The most such transactions. The default is 100,000.
+    pub broadcast_items: usize,
+    /// How long a transaction is broadcast at most, and held for peers that ask for it. The default is 15 min.
     pub broadcast_lifetime: Duration,
+    /// Time until peers that were told of a transaction are told again, if its broadcast is not over. The default is 5 min.
+    pub rebroadcast_interval: Duration,
     /// Transactions that a [watch](crate::Conduit::watch) remembers as delivered: at least half as many, at most so
     /// many. The default is 200,000; each costs at most 48 bytes, with what is remembered of peers that did not answer.
     pub watch_memory: usize,
@@ -134,7 +140,6 @@ pub struct Config {
     /// A directory of this conduit's own, where addresses of peers and bans are kept from one run to the next; it is made
     /// if missing. `None`, the default, keeps nothing. One network's file is at most 8 MiB.
     pub data_dir: Option<PathBuf>,
-
     /// Threads that verify checksums and decode; each peer is always on the same one. The default is 1.
     pub message_threads: usize,
     /// Turns names into addresses, off the event loop. The default asks the system.
@@ -198,7 +203,9 @@ impl Config {
             overflow_limit: 4 * MIB,
             event_queue_items: 1_024,
             broadcast_bytes: 64 * MIB,
+            broadcast_items: 100_000,
             broadcast_lifetime: Duration::from_secs(900),
+            rebroadcast_interval: Duration::from_secs(300),
             watch_memory: 200_000,
             watch_announcements: 50_000,
             watch_patience: Duration::from_secs(10),
@@ -218,7 +225,7 @@ impl Config {
         max_recv_payload_length: u32, stream_threshold: u64, inbound_share: usize, inbound_pool: usize,
         outbound_share: usize, outbound_pool: usize, message_queue_bytes: usize, message_queue_items: usize,
         max_message_queues: usize, overflow_limit: usize, event_queue_items: usize, broadcast_bytes: usize,
-        broadcast_lifetime: Duration, watch_memory: usize, watch_announcements: usize, watch_patience: Duration,
+        broadcast_items: usize, broadcast_lifetime: Duration, rebroadcast_interval: Duration, watch_memory: usize, watch_announcements: usize, watch_patience: Duration,
         message_threads: usize,
     }
 
@@ -312,6 +319,7 @@ impl Config {
             ("event_queue_items", self.event_queue_items),
             ("watch_memory", self.watch_memory),
             ("watch_announcements", self.watch_announcements),
+            ("broadcast_items", self.broadcast_items),
             ("message_threads", self.message_threads),
         ] {
             at_least(setting, value as u64, 1)?;
@@ -331,6 +339,7 @@ impl Config {
             ("request_timeout", self.request_timeout),
             ("getaddr_timeout", self.getaddr_timeout),
             ("broadcast_lifetime", self.broadcast_lifetime),
+            ("rebroadcast_interval", self.rebroadcast_interval),
             ("watch_patience", self.watch_patience),
         ] {
             // Instants beyond a year ahead can overflow; nobody waits that long.

@@ -40,7 +40,10 @@ mod request;
 mod stats;
 mod watch;
 
-pub use broadcast::{Broadcast, BroadcastReport, PeerReceipt, ReceiptState, Verdict};
+pub use broadcast::{
+    Broadcast, BroadcastEnd, BroadcastOptions, BroadcastOutcome, BroadcastProgress, BroadcastReport, Broadcasts,
+    Conflict, ConflictSource, JourneyState, PeerJourney, Progress, Verdict,
+};
 pub use conduit::Conduit;
 pub use config::Config;
 pub use driver::{Dialler, Resolver, Socks5, SystemResolver};

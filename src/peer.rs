@@ -1,6 +1,6 @@
 //! Peers as callers name and see them: identities, addresses, snapshots.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -29,6 +29,9 @@ pub(crate) struct ConnectionId(pub(crate) u64);
 
 /// A map by ids of ours. They count up and no peer chooses them, so they need no hash that withstands an attack.
 pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// A set of such ids.
+pub(crate) type IdSet<K> = HashSet<K, BuildHasherDefault<IdHasher>>;
 
 /// Spreads ids by one multiplication.
 #[derive(Debug, Default)]
@@ -241,6 +244,8 @@ pub struct PeerInfo {
     pub latency: Option<Duration>,
     /// Smoothed rate at which its large replies come, bytes a second, once measured.
     pub throughput: Option<u64>,
+    /// What it wants the transactions to pay that it is told of, in satoshis for 1,000 bytes, once it has said so.
+    pub fee_filter: Option<u64>,
     /// Requests it has not answered yet.
     pub outstanding_requests: usize,
     /// Dials and requests that failed in a row.

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use conduit::message::Message;
 use conduit::testnode::{TestNode, TestNodeConfig, transaction};
 use conduit::{
-    BroadcastReport, Command, Conduit, Config, CustomNetwork, Event, ForkMarker, ForkPoint, GetAddr, GetData,
-    GetHeaders, Incoming, Network, PeerState, Ping, ReceiptState, Request, RequestError, RequestOptions, Txid,
-    Verdict,
+    BroadcastOptions, BroadcastReport, Command, Conduit, Config, CustomNetwork, Event, ForkMarker, ForkPoint,
+    GetAddr, GetData, GetHeaders, Incoming, JourneyState, Network, PeerState, Ping, Request, RequestError,
+    RequestOptions, Txid, Verdict,
 };
 use support::{PATIENCE, headers, own_process, waits};
 
@@ -179,16 +179,16 @@ fn s07_a_broadcast_announces_serves_and_tells_what_became_of_it() {
     }
     let conduit = connected(regtest(), &nodes);
     let payment = transaction(7, 250);
-    let broadcast = conduit.broadcast_transaction(payment.raw().to_vec(), 1).unwrap();
-    let count = |report: &BroadcastReport, wanted: ReceiptState| {
+    let options = BroadcastOptions::new().nodes(1).relays(2);
+    let broadcast = conduit.broadcast_transaction_with(payment.raw().to_vec(), &options).unwrap();
+    let count = |report: &BroadcastReport, wanted: JourneyState| {
         report.peers.iter().filter(|peer| peer.state == wanted).count()
     };
     // The one that is told asks for it and is sent it; it reaches the others, which announce it to us.
-    let report = broadcast.wait_for(PATIENCE, |report| {
-        count(report, ReceiptState::Sent) == 1 && count(report, ReceiptState::Relayed) == 2
-    });
-    assert_eq!(report.verdict(), Verdict::Relayed { by: 2 }, "{report:?}");
-    assert_eq!(count(&report, ReceiptState::Sent), 1, "{report:?}");
+    let report = broadcast.wait();
+    assert_eq!(count(&report, JourneyState::Relayed), 2, "{report:?}");
+    assert_eq!(report.verdict, Verdict::Relayed { by: 2 }, "{report:?}");
+    assert_eq!(count(&report, JourneyState::Sent), 1, "{report:?}");
     assert!(nodes.iter().all(|node| node.contains(payment.txid())));
 }
 
@@ -291,7 +291,7 @@ fn s11_every_handle_blocks_polls_waits_so_long_and_is_a_future() {
     });
     assert_eq!(block.ok(), nodes[0].block(2));
     let report = block_on(conduit.broadcast_transaction(transaction(1, 200).raw().to_vec(), 1).unwrap());
-    assert_eq!(report.verdict(), Verdict::Relayed { by: 1 });
+    assert_eq!(report.verdict, Verdict::Relayed { by: 1 });
 
     nodes.iter().for_each(|node| node.silence(true));
     let pending = conduit.send_request_nowait(GetData::block(hash)).unwrap();

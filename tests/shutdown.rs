@@ -19,7 +19,9 @@ use conduit::error::{
 use conduit::message::{Block, Message};
 use conduit::testnode::{TestNode, TestNodeConfig, transaction};
 use conduit::wire::Command;
-use conduit::{Conduit, Config, DisconnectReason, Event, GetData, Network, PeerId, Ping, RequestOptions};
+use conduit::{
+    BroadcastEnd, Conduit, Config, DisconnectReason, Event, GetData, Network, PeerId, Ping, RequestOptions,
+};
 use support::raw_peer::{RawListener, RawPeer};
 use support::{PATIENCE, own_process, waits};
 
@@ -66,7 +68,7 @@ fn every_wait_ends_at_once_and_no_thread_is_left() {
     let waiting_for_peers = blocked!(|conduit| conduit.wait_for_peers(100, PATIENCE));
     let running = blocked!(|conduit| conduit.run());
     let running_empty = blocked!(|conduit| conduit.run_until_queue_empty());
-    let broadcasting = blocked!(|_conduit| broadcast.wait(PATIENCE));
+    let broadcasting = blocked!(|_conduit| broadcast.wait());
     begun.wait();
     // Most of them are in their call now; for those that are not, the outcome is the same.
     waits::until("all are blocked", || sending.is_blocked() && running.is_blocked() && watching.is_blocked());
@@ -98,7 +100,7 @@ fn every_wait_ends_at_once_and_no_thread_is_left() {
         }
         Err(error) => assert!(matches!(error, StartError::Shutdown)),
     }
-    assert!(broadcasting.result_within(AT_ONCE).is_over);
+    assert_eq!(broadcasting.result_within(AT_ONCE).end, Some(BroadcastEnd::Shutdown));
     everything_says_shutdown(&conduit, id);
 }
 

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use conduit::error::{AttemptFailure, SendFailure, TryRecvError};
 use conduit::message::{BlockHeader, Inventory, RejectCode, Services};
 use conduit::{
-    BlockHash, BroadcastReport, Command, Conduit, DisconnectReason, Event, GetAddr, GetData, GetHeaders, Message,
-    Network, PeerId, PeerState, Ping, ReceiptState, RequestError, RequestOptions, TransactionNotFound, Txid,
-    Verdict,
+    BlockHash, BroadcastReport, Command, Conduit, DisconnectReason, Event, GetAddr, GetData, GetHeaders,
+    JourneyState, Message, Network, PeerId, PeerState, Ping, RequestError, RequestOptions, TransactionNotFound,
+    Txid, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -125,7 +125,7 @@ fn blocks_come_as_the_node_stores_them() {
         wait_until("the transaction in the mempool", PATIENCE, || {
             node.mempool().contains(&transactions::txid(raw))
         });
-        assert_eq!(broadcast.report().verdict(), Verdict::Sent { to: 1 });
+        assert_eq!(broadcast.report().verdict, Verdict::Delivered { to: 1 });
     }
     let large_block = hashes(&node.generate(1))[0];
     let height = node.best_height();
@@ -318,10 +318,10 @@ fn a_transaction_told_to_one_node_is_relayed_by_the_other() {
 
     let broadcast = client.broadcast(&raw, 1);
     assert_eq!(broadcast.txid(), txid(&raw));
-    let report = broadcast.wait(PATIENCE);
-    assert_eq!(report.verdict(), Verdict::Relayed { by: 1 }, "{report:?}");
+    let report = broadcast.wait();
+    assert_eq!(report.verdict, Verdict::Relayed { by: 1 }, "{report:?}");
     assert_eq!(report.listeners, 1);
-    let states = [(client.peers[0], ReceiptState::Sent), (client.peers[1], ReceiptState::Relayed)];
+    let states = [(client.peers[0], JourneyState::Sent), (client.peers[1], JourneyState::Relayed)];
     assert_eq!(receipts(&report), states);
     for node in [&first, &second] {
         assert!(node.mempool().contains(&transactions::txid(&raw)));
@@ -339,12 +339,12 @@ fn a_reject_is_tied_to_its_transaction() {
 
     let good_broadcast = client.broadcast(&good, 1);
     let bad_broadcast = client.broadcast(&bad, 1);
-    let report = bad_broadcast.wait(PATIENCE);
+    let report = bad_broadcast.wait();
     assert_eq!(report.txid, txid(&bad));
-    let Verdict::Rejected { by: 1, code, reason } = report.verdict() else { panic!("{report:?}") };
+    let Verdict::Rejected { by: 1, code, reason } = report.verdict.clone() else { panic!("{report:?}") };
     assert_eq!((code, u8::from(code)), (RejectCode::Invalid, 0x10));
     assert_eq!(reason, "bad-txns-premature-spend-of-coinbase");
-    assert_eq!(receipts(&report), [(client.peers[0], ReceiptState::Rejected { code, reason })]);
+    assert_eq!(receipts(&report), [(client.peers[0], JourneyState::Rejected { code, reason })]);
 
     // The other one is accepted, which nobody says: no second node is there to relay it.
     wait_until("the good transaction in the mempool", PATIENCE, || {
@@ -352,8 +352,8 @@ fn a_reject_is_tied_to_its_transaction() {
     });
     client.fence();
     let report = good_broadcast.report();
-    assert_eq!(report.verdict(), Verdict::Sent { to: 1 });
-    assert_eq!((report.listeners, report.is_over), (0, false));
+    assert_eq!(report.verdict, Verdict::Delivered { to: 1 });
+    assert_eq!((report.listeners, report.end), (0, None));
     // The broadcast has the reject, so it is no news for anybody else.
     let mut rest = std::iter::from_fn(|| messages.try_recv().ok());
     assert!(rest.all(|incoming| incoming.message.command() != Command::REJECT));
@@ -368,10 +368,10 @@ fn a_peer_that_closes_over_a_transaction_is_dialled_again() {
     let client = Client::connect(&[&node], config());
     client.expect_connected();
 
-    let report = client.broadcast(&raw, 1).wait(PATIENCE);
+    let report = client.broadcast(&raw, 1).wait();
     let code = RejectCode::Invalid;
     let reason = "bad-txns-in-belowout".to_owned();
-    assert_eq!(report.verdict(), Verdict::Rejected { by: 1, code, reason });
+    assert_eq!(report.verdict, Verdict::Rejected { by: 1, code, reason });
     assert_eq!(client.expect_disconnected(), DisconnectReason::ClosedByPeer);
 
     // A score of 100 bans nobody from loopback, and the transaction is not offered again.
@@ -522,8 +522,8 @@ fn fund_both(first: &SvNode, second: &SvNode) -> Funding {
     funding
 }
 
-fn receipts(report: &BroadcastReport) -> Vec<(PeerId, ReceiptState)> {
-    report.peers.iter().map(|receipt| (receipt.peer, receipt.state.clone())).collect()
+fn receipts(report: &BroadcastReport) -> Vec<(PeerId, JourneyState)> {
+    report.peers.iter().filter_map(|journey| Some((journey.peer?, journey.state.clone()))).collect()
 }
 
 fn unknown_block() -> conduit::BlockRequest {

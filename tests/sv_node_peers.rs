@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use conduit::message::{Inventory, OutPoint, Transaction, TransactionInput, TransactionOutput};
 use conduit::{
     BlockHash, Command, Conduit, Config, CustomNetwork, DisconnectReason, Event, Events, ForkMarker, ForkPoint,
-    GetData, GetHeaders, Message, Network, PeerState, Ping, ReceiptState, RequestError, RequestOptions, Txid,
+    GetData, GetHeaders, JourneyState, Message, Network, PeerState, Ping, RequestError, RequestOptions, Txid,
 };
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
@@ -323,7 +323,7 @@ fn node_in_initial_block_download_is_unverified_and_used_once_it_mined() {
         client.fence();
         let report = broadcast.report();
         let receipts: Vec<_> = report.peers.iter().map(|receipt| (receipt.peer, &receipt.state)).collect();
-        assert_eq!(receipts, [(client.peers[0], &ReceiptState::Announced)]);
+        assert_eq!(receipts, [(Some(client.peers[0]), &JourneyState::Announced)]);
     }
     for agent in ["/asking/", "/waiting/"] {
         assert_eq!(received(&syncing, agent, "inv"), 61, "{agent}");

@@ -9,20 +9,17 @@ use parking_lot::{Condvar, Mutex};
 
 use super::shared::{Core, Phase, Shared, WatchQueue};
 use super::{deadline_after, now};
-use crate::broadcast::{Broadcast, BroadcastState};
 use crate::engine::{RequestId, RequestOutcome};
-use crate::error::{
-    AddPeersError, BroadcastFailure, RequestError, SendFailure, StartError, SubscribeError, WaitForPeersError,
-};
+use crate::error::{AddPeersError, RequestError, SendFailure, StartError, SubscribeError, WaitForPeersError};
 use crate::harm::harm_of;
-use crate::message::{Message, Services, Transaction};
+use crate::message::{Message, Services};
 use crate::peer::{BanInfo, ConnectionId, PeerAddress, PeerId, PeerInfo};
 use crate::pending::{Outcome, RequestSlot};
 use crate::queue::events::Events;
 use crate::queue::link::{LinkState, once_bit};
 use crate::queue::message::{self, Gauge, Messages, Reader};
 use crate::queue::outbound::budget::{Refused, Wait};
-use crate::queue::outbound::{Command, SmallFrame, send_cost};
+use crate::queue::outbound::{Command, SMALL_PAYLOAD, SmallFrame, send_cost};
 use crate::queue::slot::Slot;
 use crate::request::{Question, RequestOptions};
 use crate::stats::Stats;
@@ -188,25 +185,6 @@ impl Shared {
         let outcomes = self.start().map(|()| recorder.wait());
         self.enter(|core, _| core.recorders.retain(|other| !Arc::ptr_eq(other, &recorder)));
         outcomes
-    }
-
-    pub(crate) fn broadcast(
-        self: &Arc<Self>,
-        transaction: &Transaction,
-        nodes: usize,
-    ) -> Result<Broadcast, BroadcastFailure> {
-        self.enter(|core, now| {
-            match core.phase {
-                Phase::New => return Err(BroadcastFailure::NotStarted),
-                Phase::Over { .. } => return Err(BroadcastFailure::Shutdown),
-                Phase::Running => {}
-            }
-            let id = core.engine.broadcast(now, transaction, nodes)?;
-            let new = || Arc::new(BroadcastState::new(transaction.txid()));
-            let state = core.broadcasts.entry(id).or_insert_with(new).clone();
-            state.set_listeners(core.engine.listeners(&transaction.txid()));
-            Ok(Broadcast::new(state))
-        })
     }
 
     pub(crate) fn messages(&self) -> Result<Messages, SubscribeError> {
@@ -446,9 +424,6 @@ impl Recorder {
         std::mem::take(&mut *outcomes).into_values().flatten().collect()
     }
 }
-
-/// Larger payloads are cheaper shared than copied.
-const SMALL_PAYLOAD: usize = 4_096;
 
 /// What is sent most is known to be harmless at a glance.
 fn is_harmless(message: &Message) -> bool {

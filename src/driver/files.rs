@@ -62,6 +62,7 @@ pub(super) fn remove_leftovers(path: &Path) -> io::Result<()> {
 
 /// Puts the names in a directory on the disk, which can be opened for this only on Unix.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 

@@ -303,6 +303,9 @@ impl MessageThread<'_> {
                 parked.messages.push_back(ParkedMessage { queued, writers: full, connection, reserved: in_pool });
             } else if fits.is_empty() {
                 unclaimed += 1;
+                if let Message::GetData(items) = &incoming.message {
+                    self.shared.answer_not_found(peer, items);
+                }
             }
             if let Some((&last, others)) = fits.split_last() {
                 for &index in others {

@@ -4,6 +4,7 @@
 //! Only this layer reads the clock, and only `event_loop` names mio.
 #![expect(clippy::disallowed_methods, reason = "the driver reads the clock")]
 
+mod broadcasts;
 mod calls;
 mod counters;
 mod event_loop;
@@ -11,6 +12,7 @@ mod files;
 mod hooks;
 mod message_thread;
 mod peers_file;
+mod serving;
 mod shared;
 mod socks5;
 

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use super::broadcasts::{Followers, News, OutboxRoom};
 use super::calls::Recorder;
 use super::counters::{Counters, Happened};
 use super::event_loop::{EventLoop, LoopWaker};
 use super::files::SetAside;
 use super::{hooks, message_thread, now, peers_file};
-use crate::broadcast::BroadcastState;
 use crate::config::Config;
 use crate::engine::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome, WatchId};
 use crate::error::{DisconnectReason, RequestError, StartError};
@@ -25,7 +25,6 @@ use crate::queue::inbound;
 use crate::queue::inbound::Inbound;
 use crate::queue::link::{LinkState, once_bit};
 use crate::queue::message::{Gauge, Incoming, Queued, Reader, Writer};
-use crate::queue::outbound::budget::{Refused, Wait};
 use crate::queue::outbound::{Command, Outbound, send_cost};
 use crate::watch::Watched;
 use crate::wire;
@@ -52,6 +51,7 @@ pub(crate) struct Shared {
     hooks: AtomicUsize,
     /// Seeds whose addresses are being looked up.
     seeds_asked: Mutex<BTreeSet<String>>,
+    pub(super) outbox_room: OutboxRoom,
     /// Held while what is known of peers is written.
     saving: Mutex<()>,
 }
@@ -62,13 +62,13 @@ pub(super) struct Core {
     pub(super) phase: Phase,
     pub(super) slots: HashMap<RequestId, Arc<RequestSlot>>,
     pub(super) recorders: Vec<Arc<Recorder>>,
-    pub(super) broadcasts: HashMap<BroadcastId, Arc<BroadcastState>>,
     /// The message queue and the subscriptions.
     pub(super) writers: Arc<Vec<Arc<Writer>>>,
     pub(super) messages: Weak<Reader<Incoming>>,
     pub(super) rings: Vec<Weak<Ring>>,
     /// The queues of watches.
     pub(super) watches: BTreeMap<WatchId, WatchQueue>,
+    pub(super) followers: IdMap<BroadcastId, Followers>,
     pub(super) happened: Happened,
     /// When message thread 0 wakes up by itself.
     pub(super) sleeps_until: Option<Instant>,
@@ -125,7 +125,7 @@ impl Core {
     }
 
     /// Gives an event to whoever watches.
-    fn tell(&mut self, event: &Event) {
+    pub(super) fn tell(&mut self, event: &Event) {
         let mut missed = 0;
         self.rings.retain(|ring| {
             ring.upgrade().is_some_and(|ring| {
@@ -150,11 +150,11 @@ impl Shared {
                 phase: Phase::New,
                 slots: HashMap::new(),
                 recorders: Vec::new(),
-                broadcasts: HashMap::new(),
                 writers: Arc::default(),
                 messages: Weak::new(),
                 rings: Vec::new(),
                 watches: BTreeMap::new(),
+                followers: IdMap::default(),
                 happened: Happened::default(),
                 sleeps_until: None,
             }),
@@ -171,6 +171,7 @@ impl Shared {
             alive: AtomicUsize::new(0),
             hooks: AtomicUsize::new(0),
             seeds_asked: Mutex::default(),
+            outbox_room: OutboxRoom::default(),
             saving: Mutex::new(()),
             config,
         })
@@ -278,6 +279,7 @@ impl Shared {
     /// in which things happened.
     pub(super) fn take_actions(&self, core: &mut Core) -> Vec<Todo> {
         let mut todo = Vec::new();
+        let mut news = Vec::new();
         let mut deliveries: Vec<(WatchId, Vec<Queued<Watched>>)> = Vec::new();
         while let Some(action) = core.engine.poll_action() {
             match action {
@@ -292,13 +294,15 @@ impl Shared {
                         core.recorders.iter().filter(|recorder| recorder.awaits(request)).cloned().collect();
                     todo.push(Todo::Complete { slot: core.slots.remove(&request), recorders, request, outcome });
                 }
-                Action::Receipt { broadcast, receipt } => {
-                    if let Some(state) = core.broadcasts.get(&broadcast) {
-                        todo.push(Todo::Receipt(state.clone(), receipt));
-                    }
+                Action::Progress { broadcast, progress } => core.note_progress(broadcast, &progress),
+                Action::BroadcastSettled { broadcast, report } => {
+                    core.note_settled(broadcast, report, &mut news);
                 }
-                Action::BroadcastOver { broadcast } => {
-                    todo.extend(core.broadcasts.remove(&broadcast).map(Todo::BroadcastOver));
+                Action::BroadcastOver { broadcast, report } => core.note_over(broadcast, report, &mut news),
+                Action::Record(_) => {}
+                Action::BroadcastSaved { broadcast } => core.note_saved(broadcast),
+                Action::BroadcastLost { broadcast, raw, kind, report } => {
+                    core.note_lost(broadcast, raw, kind, *report, &mut news);
                 }
                 Action::Deliver { watch, item } => match deliveries.iter_mut().find(|(id, _)| *id == watch) {
                     Some((_, items)) => items.push(item),
@@ -327,6 +331,8 @@ impl Shared {
                 drop(queue.sender.send(items));
             }
         }
+        todo.extend(news.into_iter().map(Todo::News));
+        self.outbox_room.tell(|| core.engine.outbox_has_room());
         let count = core.engine.ready_count();
         let mut ready = self.ready.lock();
         if ready.count != count {
@@ -355,8 +361,7 @@ impl Shared {
                         slot.put(outcome.result);
                     }
                 }
-                Todo::Receipt(state, receipt) => state.apply(receipt),
-                Todo::BroadcastOver(state) => state.end(),
+                Todo::News(news) => news.tell(),
                 Todo::WakeLoop => self.waker.wake(),
                 Todo::WakeMessageThread => self.tell_message_thread(0, Inbound::Wake),
                 Todo::Engine(action) => self.perform_action(action),
@@ -387,8 +392,12 @@ impl Shared {
             // Taken apart in `take_actions`.
             Action::Close { .. }
             | Action::Complete { .. }
-            | Action::Receipt { .. }
+            | Action::Progress { .. }
+            | Action::BroadcastSettled { .. }
             | Action::BroadcastOver { .. }
+            | Action::Record(_)
+            | Action::BroadcastSaved { .. }
+            | Action::BroadcastLost { .. }
             | Action::Deliver { .. }
             | Action::WatchOver { .. }
             | Action::Event(_) => {}
@@ -403,36 +412,6 @@ impl Shared {
         }
         let links = self.links.read();
         links.values().find(|link| link.connection == connection).is_none_or(|link| link.note_sent(command))
-    }
-
-    /// Sends a peer the transactions it asked for, as far as its outbound queue has room; goes on when it has again.
-    pub(super) fn serve(self: &Arc<Self>, peer: PeerId) {
-        loop {
-            let mut frames = Vec::new();
-            let done = self.enter(|core, _| {
-                for _ in 0..SERVE_BATCH {
-                    let Some(served) = core.engine.next_to_serve(peer) else { return true };
-                    let cost = send_cost(served.frame.len());
-                    match self.outbound.budget.charge(served.connection, cost, Wait::No) {
-                        Ok(()) => {
-                            core.engine.mark_served(peer);
-                            frames.push((served.connection, served.frame));
-                        }
-                        // Gone: what it asked for goes with it. Full: `Writable` brings us back.
-                        Err(Refused::Full) if self.outbound.budget.watch(served.connection) => return true,
-                        Err(Refused::Full) => return false,
-                        Err(_) => return true,
-                    }
-                }
-                false
-            });
-            for (connection, frame) in frames {
-                self.command(Command::Send { connection, frame });
-            }
-            if done {
-                return;
-            }
-        }
     }
 
     /// Tells the event loop, which is woken if it sleeps.
@@ -540,9 +519,7 @@ impl Shared {
             core.end_watches();
             core.rings.drain(..).filter_map(|ring| ring.upgrade()).for_each(|ring| ring.shut_down());
         }
-        for state in std::mem::take(&mut self.core.lock().broadcasts).into_values() {
-            state.end();
-        }
+        self.outbox_room.next_turn();
         self.ready.lock().over = true;
         self.ready_changed.notify_all();
     }
@@ -564,8 +541,7 @@ pub(super) enum Todo {
         request: RequestId,
         outcome: RequestOutcome,
     },
-    Receipt(Arc<BroadcastState>, crate::engine::Receipt),
-    BroadcastOver(Arc<BroadcastState>),
+    News(News),
     WakeLoop,
     WakeMessageThread,
     Engine(Action),
@@ -607,6 +583,3 @@ fn log_event(event: &Event) {
     };
     log::log!(target: "conduit::engine", level, "{peer}: {what}, {address}: {reason}");
 }
-
-/// Transactions served to one peer for one entry into the engine.
-const SERVE_BATCH: usize = 64;

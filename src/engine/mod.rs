@@ -6,7 +6,7 @@
 mod answer;
 mod back_off;
 pub(crate) mod book;
-mod broadcast;
+pub(crate) mod broadcast;
 mod failover;
 mod fork;
 mod gathering;
@@ -20,8 +20,10 @@ mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::broadcast::{BroadcastReport, Progress};
 use crate::config::Config;
 use crate::error::{DisconnectReason, RequestError};
 use crate::message::Message;
@@ -30,15 +32,14 @@ use crate::queue::events::Event;
 use crate::queue::message::Queued;
 use crate::request::{Answer, Question};
 use crate::watch::Watched;
-use crate::wire::{Frame, Txid};
 
-pub(crate) use broadcast::{BroadcastId, Receipt};
+pub(crate) use broadcast::{BroadcastId, Record};
 pub(crate) use random::Random;
 pub(crate) use request::RequestId;
 pub(crate) use watch::WatchId;
 
 use book::{AddressBook, Bans};
-use broadcast::Broadcast;
+use broadcast::Outbox;
 use pool::{Checks, Dialling, Finding, MainPeer, Peer};
 use request::OpenRequest;
 use watch::Watches;
@@ -56,6 +57,8 @@ pub(crate) struct Engine {
     peers: BTreeMap<PeerId, Peer>,
     /// Always the number of `peers` that are connected and known to be on our chain.
     ready: usize,
+    /// Always the number of those of `ready` that are read.
+    listening: usize,
     dialling: Dialling,
     finding: Finding,
     checks: Checks,
@@ -67,9 +70,7 @@ pub(crate) struct Engine {
     waiting: BTreeSet<RequestId>,
     /// Always the summed cost of `requests`.
     requests_cost: usize,
-    broadcasts: HashMap<Txid, Broadcast>,
-    /// Always the summed length of the frames of `broadcasts`.
-    broadcast_bytes: usize,
+    outbox: Outbox,
     watches: Watches,
     timers: BTreeSet<(Instant, Timer)>,
     actions: VecDeque<Action>,
@@ -91,14 +92,23 @@ pub(crate) enum Action {
     /// Send a message, however full the queue: what is asked for is bounded by `requests_limit`, and for watches by
     /// `watch_announcements`.
     Send { connection: ConnectionId, message: Message },
-    /// Send the transactions a peer asked for, as far as there is room; take them with `next_to_serve`.
+    /// Tell a peer of transactions and send it those it asked for, as far as there is room; take them with
+    /// `take_announcements` and `next_to_serve`.
     Serve { peer: PeerId },
     /// A request has ended.
     Complete { request: RequestId, outcome: RequestOutcome },
-    /// A peer did something about a broadcast.
-    Receipt { broadcast: BroadcastId, receipt: Receipt },
-    /// A broadcast is over: the transaction is not held any more.
-    BroadcastOver { broadcast: BroadcastId },
+    /// Something happened to a broadcast whose progress is read.
+    Progress { broadcast: BroadcastId, progress: Progress },
+    /// A broadcast's verdict is given; comes once, before its end.
+    BroadcastSettled { broadcast: BroadcastId, report: Arc<BroadcastReport> },
+    /// A broadcast is over; comes once.
+    BroadcastOver { broadcast: BroadcastId, report: Arc<BroadcastReport> },
+    /// Tell the outbox file; what it has got is told by `handle_saved`.
+    Record(Record),
+    /// The outbox file has a broadcast.
+    BroadcastSaved { broadcast: BroadcastId },
+    /// The outbox file could not take a broadcast, so that there is none.
+    BroadcastLost { broadcast: BroadcastId, raw: Vec<u8>, kind: std::io::ErrorKind, report: Box<BroadcastReport> },
     /// Put an item that is charged into the queue of a watch.
     Deliver { watch: WatchId, item: Queued<Watched> },
     /// A watch is over: every reader is gone.
@@ -133,7 +143,8 @@ pub(crate) struct Now {
 enum Timer {
     Request(RequestId),
     Peer(PeerId),
-    Broadcast(Txid),
+    Broadcast(BroadcastId),
+    Announce,
     Watch(ConnectionId),
     Finding,
     Save,
@@ -151,6 +162,7 @@ impl Engine {
             over: false,
             peers: BTreeMap::new(),
             ready: 0,
+            listening: 0,
             dialling: Dialling::default(),
             finding: Finding::new(book),
             checks: Checks::default(),
@@ -160,8 +172,7 @@ impl Engine {
             requests: HashMap::new(),
             waiting: BTreeSet::new(),
             requests_cost: 0,
-            broadcasts: HashMap::new(),
-            broadcast_bytes: 0,
+            outbox: Outbox::default(),
             timers: BTreeSet::new(),
             actions: VecDeque::new(),
             next_id: 0,
@@ -196,7 +207,8 @@ impl Engine {
             match timer {
                 Timer::Request(request) => self.request_due(now, request),
                 Timer::Peer(peer) => self.peer_due(now, peer),
-                Timer::Broadcast(txid) => self.broadcast_due(txid),
+                Timer::Broadcast(broadcast) => self.broadcast_due(now, broadcast),
+                Timer::Announce => self.announcements_due(now),
                 Timer::Watch(connection) => self.watch_due(now, connection),
                 Timer::Finding => {
                     self.finding.timer = None;
@@ -242,13 +254,6 @@ impl Engine {
         timers.extend(self.save_timer.map(|at| (at, Timer::Save)));
         assert_eq!(self.timers, timers, "the timers are those their owners know of");
     }
-}
-
-/// What a broadcast's transaction is served from.
-#[derive(Clone, Debug)]
-pub(crate) struct Served {
-    pub(crate) connection: ConnectionId,
-    pub(crate) frame: Frame,
 }
 
 /// What a caller wants to last for longer ends after a year: instants beyond the clock's range do not exist.

@@ -189,6 +189,7 @@ impl Engine {
     pub(crate) fn fail_all(&mut self, now: Now, error: &RequestError) {
         self.over = true;
         self.end_watches();
+        self.end_broadcasts(now);
         let mut all: Vec<_> = self.requests.keys().copied().collect();
         all.sort_unstable();
         for id in all {

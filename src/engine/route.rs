@@ -19,12 +19,19 @@ impl Engine {
         message: Message,
     ) -> Option<Message> {
         self.note_heard(now);
+        if let Message::FeeFilter { satoshis_per_kilobyte } = message {
+            // Nodes tell it once, right after the handshake.
+            self.hear_fee_filter(now, peer, connection, satoshis_per_kilobyte);
+        }
         if self.is_checking(peer) {
             // It may be on another chain, so whatever else it says does not count.
             if let Message::Headers(headers) = message {
                 self.answer_headers(now, peer, connection, headers);
             }
             return None;
+        }
+        if let Message::Tx(tx) = &message {
+            self.hear_transaction(peer, tx);
         }
         match message {
             Message::Tx(tx) if !self.is_watching_transactions() => {
@@ -91,7 +98,7 @@ impl Engine {
             }
             Message::Inv(items) => {
                 // An announcement is news for everybody, also where a broadcast learns from it.
-                self.hear_inventory(peer, &items);
+                self.hear_inventory(now, peer, &items);
                 if items.iter().any(|item| item.kind == InventoryKind::Block) {
                     self.check_again(now, peer);
                 }
@@ -100,13 +107,17 @@ impl Engine {
                 Some(Message::Inv(items))
             }
             Message::GetData(items) => {
-                let unclaimed = self.serve(peer, connection, items);
+                let unclaimed = self.serve(now, peer, connection, items);
                 (!unclaimed.is_empty()).then_some(Message::GetData(unclaimed))
             }
             Message::Reject(reject) if reject.code == RejectCode::TooBusy && reject.hash.is_none() => {
                 (!self.too_busy(now, peer, connection)).then_some(Message::Reject(reject))
             }
-            Message::Reject(reject) => (!self.hear_reject(peer, &reject)).then_some(Message::Reject(reject)),
+            Message::Reject(reject) => (!self.hear_reject(now, peer, &reject)).then_some(Message::Reject(reject)),
+            Message::DsDetected(notice) => {
+                self.hear_double_spend(peer, &notice);
+                Some(Message::DsDetected(notice))
+            }
             other => Some(other),
         }
     }

@@ -228,9 +228,33 @@ pub struct BroadcastError {
 pub enum BroadcastFailure {
     /// The bytes are no transaction.
     Malformed(DecodeError),
+    /// No node can accept it whatever its inputs are, and they ban or score who sends it.
+    Invalid {
+        /// What is wrong, in the node's words.
+        reason: &'static str,
+    },
+    /// The bytes of a parent are no transaction.
+    ParentMalformed {
+        /// Its place among the parents, from 0.
+        index: usize,
+        /// What is wrong.
+        error: DecodeError,
+    },
+    /// The outbox file could not take it.
+    NotSaved {
+        /// What the system said.
+        kind: io::ErrorKind,
+    },
     /// No peers to tell were asked for.
     NoNodes,
-    /// `broadcast_bytes` are held already.
+    /// It would take more room than `broadcast_bytes`, whatever else is held.
+    TooLarge {
+        /// What it and its parents are charged.
+        bytes: usize,
+        /// The room there is.
+        limit: usize,
+    },
+    /// `broadcast_bytes` or `broadcast_items` are held already.
     Full,
     /// The conduit was not started.
     NotStarted,
@@ -238,12 +262,38 @@ pub enum BroadcastFailure {
     Shutdown,
 }
 
+impl BroadcastFailure {
+    /// The variant's name in lower case with underscores, as it stands in JSON.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Invalid { .. } => "invalid",
+            Self::ParentMalformed { .. } => "parent_malformed",
+            Self::NotSaved { .. } => "not_saved",
+            Self::NoNodes => "no_nodes",
+            Self::TooLarge { .. } => "too_large",
+            Self::Full => "full",
+            Self::NotStarted => "not_started",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
 impl fmt::Display for BroadcastError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {
             BroadcastFailure::Malformed(error) => write!(f, "not a transaction: {error}"),
+            BroadcastFailure::Invalid { reason } => write!(f, "a transaction that no node accepts: {reason}"),
+            BroadcastFailure::ParentMalformed { index, error } => {
+                write!(f, "parent {index} is not a transaction: {error}")
+            }
+            BroadcastFailure::NotSaved { kind } => write!(f, "the file of broadcasts cannot take it: {kind}"),
             BroadcastFailure::NoNodes => f.write_str("a broadcast needs at least one node to tell"),
-            BroadcastFailure::Full => f.write_str("too many bytes of transactions are being broadcast"),
+            BroadcastFailure::TooLarge { bytes, limit } => {
+                write!(f, "it would take {bytes} bytes of the {limit} there are for broadcasts")
+            }
+            BroadcastFailure::Full => f.write_str("too many transactions are being broadcast"),
             BroadcastFailure::NotStarted => f.write_str("the conduit is not started"),
             BroadcastFailure::Shutdown => f.write_str("the conduit is shut down"),
         }
@@ -328,18 +378,18 @@ impl fmt::Display for WaitForPeersError {
 
 impl Error for WaitForPeersError {}
 
-/// Why the file of peers was not used, but set aside.
+/// Why a file of peers or broadcasts was not used, or of broadcasts only in part, and the original kept under another name.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileFault {
-    /// It is no file of peers, or what it holds is not all that was written: cut short, or changed.
+    /// It is no such file, or what it holds is not all that was written: cut short, or changed.
     Damaged,
     /// Another version of this library wrote it, in a form that this one cannot read.
     Version {
         /// The version of the form; ours is 1.
         found: u32,
     },
-    /// It holds the peers of another network.
+    /// It is of another network.
     OtherNetwork,
     /// A line cannot be read although the file is whole.
     Line {

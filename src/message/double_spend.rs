@@ -115,15 +115,22 @@ impl DoubleSpendFork {
     /// A count of one byte, a header and the shortest proof.
     const MIN_LEN: usize = 1 + BlockHeader::LEN + 46;
 
+    /// The transaction that another fork contradicts, if the proof has it.
+    #[must_use]
+    pub const fn transaction(&self) -> Option<&Transaction> {
+        match &self.proof.subject {
+            ProofSubject::Transaction(transaction) => Some(transaction),
+            _ => None,
+        }
+    }
+
     /// Checks the fork for itself and gives its transaction.
     fn check(&self, fork: usize) -> Result<&Transaction, DoubleSpendError> {
         let first = self.headers.first().ok_or(DoubleSpendError::NoHeaders { fork })?;
         if self.headers.windows(2).any(|pair| pair[0].previous != pair[1].hash()) {
             return Err(DoubleSpendError::BrokenChain { fork });
         }
-        let ProofSubject::Transaction(transaction) = &self.proof.subject else {
-            return Err(DoubleSpendError::NoTransaction { fork });
-        };
+        let transaction = self.transaction().ok_or(DoubleSpendError::NoTransaction { fork })?;
         if !matches!(self.proof.target, ProofTarget::MerkleRoot(_)) {
             return Err(DoubleSpendError::BadProof { fork, error: ProofError::WrongTarget });
         }

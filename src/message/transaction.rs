@@ -197,6 +197,11 @@ impl<'a> TransactionView<'a> {
         Ok(Self { raw: &start[..start.len() - reader.rest().len()] })
     }
 
+    /// The bytes of exactly one transaction that was read before.
+    pub(crate) const fn of_checked(raw: &'a [u8]) -> Self {
+        Self { raw }
+    }
+
     /// The transaction's bytes.
     #[must_use]
     pub const fn raw(&self) -> &'a [u8] {

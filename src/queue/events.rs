@@ -70,7 +70,8 @@ pub enum Event {
     NoPeers,
     /// There is a peer again.
     NetworkBack,
-    /// What was saved of peers could not be used, and lies under another name now.
+    /// What was saved of peers or of broadcasts could not be used, or of broadcasts not all of it; the file as it was lies
+    /// under another name now.
     SetAside {
         /// Where it lies.
         moved_to: PathBuf,

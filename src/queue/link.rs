@@ -27,6 +27,30 @@ pub(crate) struct LinkState {
     /// Batches of frames in the inbound queue.
     pub(crate) in_flight: AtomicUsize,
     pub(crate) traffic: LinkTraffic,
+    pub(crate) serving: Turn,
+}
+
+/// Lets one thread at a time do a piece of work, and makes sure that it is done again if somebody else came meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// How many came since nobody is at it.
+    came: AtomicUsize,
+}
+
+impl Turn {
+    /// Whether it is the caller who does the work.
+    pub(crate) fn begin(&self) -> bool {
+        self.came.fetch_add(1, Ordering::AcqRel) == 0
+    }
+
+    /// Whether nobody came since the work was begun, so that it is done; else it is done again.
+    pub(crate) fn is_done(&self) -> bool {
+        if self.came.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            return true;
+        }
+        self.came.store(1, Ordering::Release);
+        false
+    }
 }
 
 /// What has passed over a connection. The loop writes it all the time, and callers need not wait for its cache line.
@@ -62,6 +86,7 @@ impl LinkState {
             closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             traffic: LinkTraffic::default(),
+            serving: Turn::default(),
         }
     }
 

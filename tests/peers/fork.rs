@@ -5,7 +5,7 @@ use std::time::Duration;
 use conduit::message::{Message, Services, Version};
 use conduit::testnode::{TestNode, TestNodeConfig, transaction};
 use conduit::{
-    Command, Conduit, DisconnectReason, Event, GetData, GetHeaders, Network, PeerState, Ping, ReceiptState,
+    Command, Conduit, DisconnectReason, Event, GetData, GetHeaders, JourneyState, Network, PeerState, Ping,
     RequestError, RequestOptions,
 };
 
@@ -124,8 +124,8 @@ fn node_in_initial_download_is_told_of_transactions_and_not_asked_for_headers_un
     assert_eq!(info(&conduit, id).state, PeerState::Unverified);
     assert!(conduit.wait_for_peers(1, Duration::ZERO).is_err(), "it does not count");
     assert!(node.wait_for_received(Command::INV, 1, PATIENCE));
-    let report = broadcast.wait_for(PATIENCE, |report| !report.peers.is_empty());
-    assert_eq!(report.peers.iter().map(|peer| peer.state.clone()).collect::<Vec<_>>(), [ReceiptState::Announced]);
+    let report = broadcast.report();
+    assert_eq!(report.peers.iter().map(|peer| peer.state.clone()).collect::<Vec<_>>(), [JourneyState::Announced]);
 
     let soon = RequestOptions::new().timeout(Duration::from_millis(300));
     let asked = conduit.send_request_with(GetHeaders::new([network.genesis()]), &soon);

@@ -2,11 +2,12 @@
 //!
 //! Layer 4.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::dialling::End;
 use super::{Engine, Session, Standing, State};
-use crate::engine::broadcast::ToServe;
+use crate::engine::broadcast::{ToAnnounce, ToServe};
 use crate::engine::outstanding::Outstanding;
 use crate::engine::{Action, Now, Timer};
 use crate::error::DisconnectReason;
@@ -36,7 +37,10 @@ impl Engine {
             bulk_until: None,
             busy_until: None,
             refusals: 0,
+            to_announce: ToAnnounce::default(),
             to_serve: ToServe::default(),
+            fee_filter: None,
+            address: Arc::new(address.clone()),
             addresses: Vec::new(),
             asked_addresses: false,
             discovers: false,
@@ -70,10 +74,11 @@ impl Engine {
             took: now.instant.saturating_duration_since(session.dialled),
         }));
         self.ready += 1;
+        self.listening += usize::from(!is_paused);
         self.tell_if_back();
         self.update_main_peer(now);
         self.note_found_worked(now, id);
-        self.tell_new_peer(id);
+        self.tell_new_peer(now, id, true);
         self.ask_waiting(now);
         self.offer_peer(now, id);
         self.watch_peer(now, id, connection);
@@ -124,9 +129,10 @@ impl Engine {
         }
         if let Some(session) = session {
             self.ready -= usize::from(was_verified);
+            self.listening -= usize::from(was_verified && !session.paused);
             self.drop_check(now, id);
             self.update_main_peer(now);
-            self.lose_broadcast_peer(now, id, &session.to_serve);
+            self.lose_broadcast_peer(now, id);
             self.move_requests(now, id, session.outstanding.requests(), &reason);
             self.lose_watched_peer(now, connection);
             if was_verified && self.ready == 0 && reason != DisconnectReason::Shutdown {
@@ -149,6 +155,9 @@ impl Engine {
             return;
         }
         session.read_since = now.instant;
+        if session.standing == Standing::Verified {
+            self.listening = if paused { self.listening - 1 } else { self.listening + 1 };
+        }
         let connection = session.connection;
         let owed = session.outstanding.requests();
         let takes_part = session.standing != Standing::Checking;
@@ -157,7 +166,7 @@ impl Engine {
         if paused {
             self.leave_paused(now, owed);
         } else if takes_part {
-            self.tell_new_peer(id);
+            self.tell_new_peer(now, id, false);
             self.ask_waiting(now);
             self.offer_peer(now, id);
         }

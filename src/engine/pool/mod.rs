@@ -13,9 +13,10 @@ mod verifying;
 #[cfg(test)]
 use std::collections::BTreeSet;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::engine::broadcast::ToServe;
+use crate::engine::broadcast::{ToAnnounce, ToServe};
 use crate::engine::outstanding::Outstanding;
 use crate::engine::{Action, Engine, Now, Timer};
 use crate::error::{AddPeersError, DisconnectReason};
@@ -80,7 +81,12 @@ pub(super) struct Session {
     pub(super) busy_until: Option<Instant>,
     /// Large replies it had no room for, in a row.
     pub(super) refusals: u32,
+    pub(super) to_announce: ToAnnounce,
     pub(super) to_serve: ToServe,
+    /// What it wants transactions to pay, in satoshis for 1,000 bytes, once it has said so.
+    pub(super) fee_filter: Option<u64>,
+    /// The peer's, shared with what is noted of it.
+    pub(super) address: Arc<PeerAddress>,
     /// The addresses it sent last.
     pub(super) addresses: Vec<TimestampedAddress>,
     pub(super) asked_addresses: bool,
@@ -138,6 +144,11 @@ impl Peer {
 
     fn is_verified(&self) -> bool {
         self.session().is_some_and(|session| session.standing == Standing::Verified)
+    }
+
+    /// Whether it is on our chain and read.
+    fn is_listening(&self) -> bool {
+        self.is_verified() && self.is_read()
     }
 
     fn is_waiting(&self) -> bool {
@@ -275,6 +286,7 @@ impl Engine {
             start_height: session.map(|session| session.version.start_height),
             latency: peer.measured.latency,
             throughput: peer.measured.throughput.map(|rate| rate as u64),
+            fee_filter: session.and_then(|session| session.fee_filter),
             outstanding_requests: session.map_or(0, |session| session.outstanding.len()),
             failures: self.dialling.failures(&peer.address).saturating_add(peer.measured.failures),
             // The driver sees what passes.
@@ -287,12 +299,18 @@ impl Engine {
         self.ready
     }
 
+    /// Whether a peer can show what was relayed to it.
+    pub(super) fn is_listening(&self, id: PeerId) -> bool {
+        self.peers.get(&id).is_some_and(Peer::is_listening)
+    }
+
     /// The connection of a peer that is connected.
+    #[cfg(test)]
     pub(crate) fn connection_of(&self, peer: PeerId) -> Option<ConnectionId> {
         self.peers.get(&peer)?.session().map(|session| session.connection)
     }
 
-    fn is_verified(&self, id: PeerId) -> bool {
+    pub(super) fn is_verified(&self, id: PeerId) -> bool {
         self.peers.get(&id).is_some_and(Peer::is_verified)
     }
 
@@ -327,6 +345,7 @@ impl Engine {
         let is_known = |id: PeerId| self.peers.contains_key(&id);
         assert!(self.main_peer.peers().all(is_known), "the main peer is known");
         assert_eq!(self.ready, self.peers.values().filter(|peer| peer.is_verified()).count());
+        assert_eq!(self.listening, self.peers.values().filter(|peer| peer.is_listening()).count());
         let standing = self.peers.iter().filter(|(_, peer)| matches!(peer.state, State::Connecting { .. }));
         self.dialling.check(&self.peers, standing.map(|(&id, _)| id).collect());
         for (&id, peer) in &self.peers {

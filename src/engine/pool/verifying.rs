@@ -131,7 +131,7 @@ impl Engine {
             return;
         }
         self.actions.push_back(Action::Event(Event::Unverified { peer: id, address }));
-        self.tell_new_peer(id);
+        self.tell_new_peer(now, id, true);
         self.ask_waiting(now);
         self.offer_peer(now, id);
         self.hold(now);

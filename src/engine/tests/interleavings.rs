@@ -135,7 +135,7 @@ impl Play {
         let network = if checked { Network::Test } else { unmarked_network() };
         let config = Config::new(network)
             .requests_limit(30 * 512)
-            .broadcast_bytes(5 * 34)
+            .broadcast_items(5)
             .broadcast_lifetime(50 * SECOND)
             .max_peers(5);
         let mut world = World::new(config);
@@ -274,14 +274,16 @@ impl Play {
             }
             Step::Broadcast { n, nodes } => {
                 // Refused where there is no room.
-                let _ = self.world.run(|engine, now| engine.broadcast(now, &transaction(n.into()), nodes.into()));
-                self.world.engine.listeners(&txid(n.into()));
+                let options = BroadcastOptions::new().nodes(nodes.into());
+                if let Ok(broadcast) = self.world.try_broadcast(&transaction(n.into()), &options) {
+                    self.world.engine.broadcast_report(self.world.now, broadcast);
+                }
             }
             Step::Serve { peer, most } => {
                 if let Some(peer) = self.ready_peer(peer) {
                     for _ in 0..most {
                         if self.world.engine.next_to_serve(peer).is_some() {
-                            self.world.engine.mark_served(peer);
+                            self.world.engine.mark_served(self.world.now, peer);
                         }
                     }
                     self.world.settle();
@@ -358,7 +360,7 @@ impl Play {
         let engine = &self.world.engine;
         let open = engine.requests.keys().filter(|&&id| !engine.is_check(id)).count();
         assert_eq!((open, engine.waiting.len()), (0, 0), "only peers are checked again and again");
-        assert_eq!((engine.broadcast_bytes, engine.broadcasts.len()), (0, 0));
+        assert_eq!(engine.open_broadcasts(), []);
         for (id, (question, pinned, attempts, time)) in &self.taken {
             let outcome = &self.world.outcomes[id];
             // Before the start no time runs, but a request can be cancelled.

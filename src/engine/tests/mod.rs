@@ -2,6 +2,7 @@
 
 mod answers;
 mod banning;
+mod broadcast_interleavings;
 mod broadcasts;
 mod holding;
 mod interleavings;
@@ -16,11 +17,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome, WatchId};
+use super::{Action, BroadcastId, Engine, Now, Random, Record, RequestId, RequestOutcome, WatchId};
 use crate::block::proven_work;
-use crate::broadcast::ReceiptState;
+use crate::broadcast::{BroadcastOptions, BroadcastReport, Progress};
 use crate::config::Config;
-use crate::error::{Attempt, AttemptFailure, DisconnectReason, RequestError};
+use crate::error::{Attempt, AttemptFailure, BroadcastFailure, DisconnectReason, RequestError};
 use crate::message::{
     Block, BlockHeader, GetHeaders, Inventory, Message, NetworkAddress, Services, TimestampedAddress, Transaction,
     Version,
@@ -48,8 +49,14 @@ struct World {
     sent: Vec<(ConnectionId, Message)>,
     serves: Vec<PeerId>,
     outcomes: BTreeMap<RequestId, RequestOutcome>,
-    receipts: Vec<(BroadcastId, PeerId, ReceiptState)>,
-    over: Vec<BroadcastId>,
+    progress: Vec<(BroadcastId, Progress)>,
+    /// The verdict of every broadcast that has one.
+    settled: BTreeMap<BroadcastId, BroadcastReport>,
+    /// The last report of every broadcast that is over.
+    over: BTreeMap<BroadcastId, BroadcastReport>,
+    records: Vec<Record>,
+    saved: Vec<BroadcastId>,
+    lost: Vec<BroadcastId>,
     events: Vec<Event>,
     watched: Vec<(WatchId, Queued<Watched>)>,
     ended_watches: Vec<WatchId>,
@@ -74,8 +81,12 @@ impl World {
             sent: Vec::new(),
             serves: Vec::new(),
             outcomes: BTreeMap::new(),
-            receipts: Vec::new(),
-            over: Vec::new(),
+            progress: Vec::new(),
+            settled: BTreeMap::new(),
+            over: BTreeMap::new(),
+            records: Vec::new(),
+            saved: Vec::new(),
+            lost: Vec::new(),
             events: Vec::new(),
             watched: Vec::new(),
             ended_watches: Vec::new(),
@@ -125,15 +136,27 @@ impl World {
                     assert!(is_up, "{message:?} was sent on a connection that is not up");
                     self.sent.push((connection, message));
                 }
-                Action::Serve { peer } => self.serves.push(peer),
+                Action::Serve { peer } => self.announce_to(peer),
                 Action::Complete { request, outcome } => {
                     let earlier = self.outcomes.insert(request, outcome);
                     assert!(earlier.is_none(), "{request:?} ended twice");
                 }
-                Action::Receipt { broadcast, receipt } => {
-                    self.receipts.push((broadcast, receipt.peer, receipt.state));
+                Action::Progress { broadcast, progress } => {
+                    assert!(!self.over.contains_key(&broadcast), "{broadcast:?} went on after its end");
+                    self.progress.push((broadcast, progress));
                 }
-                Action::BroadcastOver { broadcast } => self.over.push(broadcast),
+                Action::BroadcastSettled { broadcast, report } => {
+                    let earlier = self.settled.insert(broadcast, (*report).clone());
+                    assert!(earlier.is_none(), "{broadcast:?} got two verdicts");
+                }
+                Action::BroadcastOver { broadcast, report } => {
+                    assert!(self.settled.contains_key(&broadcast), "{broadcast:?} ended without a verdict");
+                    let earlier = self.over.insert(broadcast, (*report).clone());
+                    assert!(earlier.is_none(), "{broadcast:?} ended twice");
+                }
+                Action::Record(record) => self.records.push(record),
+                Action::BroadcastSaved { broadcast } => self.saved.push(broadcast),
+                Action::BroadcastLost { broadcast, .. } => self.lost.push(broadcast),
                 Action::Deliver { watch, item } => self.watched.push((watch, item)),
                 Action::WatchOver { watch } => self.ended_watches.push(watch),
                 Action::SavePeers => self.saves += 1,
@@ -141,6 +164,25 @@ impl World {
             }
         }
         self.engine.check_invariants();
+    }
+
+    /// Tells a peer what it is to be told, as a driver does whose queues have room.
+    fn announce_to(&mut self, peer: PeerId) {
+        while let Some((connection, count)) = self.engine.announcements(peer, 1_000)
+            && count > 0
+        {
+            let items = self.engine.take_announcements(self.now, peer, count);
+            assert_eq!(items.len(), count);
+            if self.log.is_some() {
+                let open = self.engine.open_broadcasts();
+                let is_open = |item: &Inventory| open.iter().any(|&(_, txid)| item.txid() == Some(txid));
+                assert!(items.iter().all(is_open), "only what is open is announced");
+            }
+            self.sent.push((connection, Message::Inv(items)));
+        }
+        if self.engine.next_to_serve(peer).is_some() {
+            self.serves.push(peer);
+        }
     }
 
     /// Enters the engine and settles.
@@ -282,6 +324,25 @@ impl World {
 
     fn ask_with(&mut self, question: Question, options: &RequestOptions) -> RequestId {
         self.run(|engine, now| engine.submit(now, question, options)).expect("there is room for the request")
+    }
+
+    // Broadcasts.
+
+    fn try_broadcast(
+        &mut self,
+        transaction: &Transaction,
+        options: &BroadcastOptions,
+    ) -> Result<BroadcastId, BroadcastFailure> {
+        // What is over can begin anew under the same id.
+        let raw = options.parents.iter().cloned();
+        let parents: Vec<_> = raw.map(|raw| Transaction::from_raw(raw).expect("it is one")).collect();
+        let id = self.engine.broadcast(self.now, transaction, &parents, options)?;
+        if self.over.remove(&id).is_some() {
+            self.settled.remove(&id);
+        }
+        self.engine.follow_broadcast(self.now, id);
+        self.settle();
+        Ok(id)
     }
 
     fn has_ended(&self, request: RequestId) -> bool {

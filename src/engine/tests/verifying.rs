@@ -211,7 +211,9 @@ fn an_unverified_peer_that_turns_out_to_be_on_another_chain_is_dropped() {
 fn what_a_peer_says_while_it_is_checked_is_dropped() {
     let (mut world, peer) = checked(config());
     let request = world.ask(Question::Transaction(txid(1)));
-    world.run(|engine, now| engine.broadcast(now, &transaction(2), 1)).unwrap();
+    world
+        .run(|engine, now| engine.broadcast(now, &transaction(2), &[], &BroadcastOptions::new().nodes(1)))
+        .unwrap();
     assert!(matches!(&world.sent()[..], [(_, question)] if is_question(question)), "and it is asked nothing else");
     for message in [
         Message::Tx(transaction(1)),
@@ -226,7 +228,7 @@ fn what_a_peer_says_while_it_is_checked_is_dropped() {
         });
         assert_eq!(unclaimed, None);
     }
-    assert!(!world.has_ended(request) && world.serves.is_empty() && world.receipts.is_empty());
+    assert!(!world.has_ended(request) && world.serves.is_empty() && world.progress.is_empty());
     assert_eq!(state(&world, peer), PeerState::Checking);
     world.show_marker(peer);
     let sent: Vec<_> = world.sent().into_iter().map(|(_, message)| message).collect();
@@ -241,7 +243,9 @@ fn an_unverified_peer_is_told_of_transactions_and_not_asked_for_headers() {
     world.sent.clear();
     let about_chain = world.ask_with(headers(1), &RequestOptions::new().timeout(10 * SECOND));
     assert_eq!(world.sent(), []);
-    world.run(|engine, now| engine.broadcast(now, &transaction(2), 1)).unwrap();
+    world
+        .run(|engine, now| engine.broadcast(now, &transaction(2), &[], &BroadcastOptions::new().nodes(1)))
+        .unwrap();
     assert_eq!(world.sent(), [(peer, Message::Inv(vec![Inventory::transaction(txid(2))]))]);
     // What proves itself is asked of it, as there is nobody else.
     world.ask(Question::Transaction(txid(1)));

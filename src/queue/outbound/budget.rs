@@ -36,7 +36,7 @@ struct Account {
     used: usize,
     /// Frames that are charged; those that callers are still writing into a run are not counted yet.
     frames: usize,
-    /// Somebody wants to hear when half the share is free again.
+    /// Somebody wants to hear when there is room for what the peer asked for.
     watched: bool,
     /// We do not read the peer, so it may never take what waits.
     paused: bool,
@@ -162,6 +162,24 @@ impl Budget {
         }
     }
 
+    /// Charges `n` bytes for a frame that a peer asked for, if little waits for that peer: what a caller sends meanwhile,
+    /// a ping above all, waits behind it.
+    ///
+    /// One that is larger than all the room there is is charged, too, when its turn comes: its bytes are those of the
+    /// outbox.
+    pub(crate) fn charge_served(&self, connection: ConnectionId, n: usize) -> Result<(), Refused> {
+        let mut state = self.state.lock();
+        let used = state.accounts.get(&connection).map_or(0, |account| account.used);
+        if used > self.served_limit() / 2 && used + n > self.served_limit() {
+            return Err(Refused::Full);
+        }
+        self.charge_locked(&mut state, connection, n)
+    }
+
+    fn served_limit(&self) -> usize {
+        self.share.min(SERVED_LIMIT)
+    }
+
     /// Charges several accounts at once, without waiting.
     pub(crate) fn charges(&self) -> Charges<'_> {
         Charges { budget: self, state: self.state.lock() }
@@ -214,7 +232,10 @@ impl Budget {
 
     /// Charges `n` bytes for a frame, beyond every limit: for what is bounded elsewhere, as requests are.
     pub(crate) fn charge_anyway(&self, connection: ConnectionId, n: usize) -> Result<(), Refused> {
-        let mut state = self.state.lock();
+        self.charge_locked(&mut self.state.lock(), connection, n)
+    }
+
+    fn charge_locked(&self, state: &mut State, connection: ConnectionId, n: usize) -> Result<(), Refused> {
         if state.shutdown {
             return Err(Refused::Shutdown);
         }
@@ -227,11 +248,11 @@ impl Budget {
         Ok(())
     }
 
-    /// Asks that a release below half the share is told by [`release`](Self::release), once; false if it is there
-    /// already.
+    /// Asks that a release below half of what [`charge_served`](Self::charge_served) allows is told by
+    /// [`release`](Self::release), once; false if it is there already.
     pub(crate) fn watch(&self, connection: ConnectionId) -> bool {
         let mut state = self.state.lock();
-        let low = self.share / 2;
+        let low = self.served_limit() / 2;
         match state.accounts.get_mut(&connection) {
             Some(account) if account.used > low => {
                 account.watched = true;
@@ -241,8 +262,7 @@ impl Budget {
         }
     }
 
-    /// Gives back `n` bytes, and `frames` that have left; true if the account was watched and half its share is free
-    /// again.
+    /// Gives back `n` bytes, and `frames` that have left; true if the account was watched and there is room again.
     pub(crate) fn release(&self, connection: ConnectionId, n: usize, frames: usize) -> bool {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -255,7 +275,7 @@ impl Budget {
         account.frames -= frames;
         state.total.sub(n, frames);
         let is_low = account.used <= self.share / 2;
-        let told = is_low && std::mem::take(&mut account.watched);
+        let told = account.used <= self.served_limit() / 2 && std::mem::take(&mut account.watched);
         let less = before.saturating_sub(self.share) - account.used.saturating_sub(self.share);
         state.pool_used -= less;
         // Waiters are woken at the low-water mark, not for every byte.
@@ -275,6 +295,9 @@ impl Budget {
         (used + n).saturating_sub(self.share) - used.saturating_sub(self.share)
     }
 }
+
+/// Bytes of what a peer asked for that wait for it: enough to keep its socket busy, little to wait behind.
+const SERVED_LIMIT: usize = 512 * 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -310,6 +333,20 @@ mod tests {
         assert!(!budget.release(A, 30, 0));
         assert!(budget.release(A, 10, 0));
         assert!(!budget.release(A, 50, 0));
+    }
+
+    #[test]
+    fn what_a_peer_asked_for_waits_in_small_amounts_and_whatever_its_size_is_sent() {
+        let budget = Budget::new(100, 50);
+        budget.open(A);
+        assert_eq!(budget.charge_served(A, 50), Ok(()));
+        assert_eq!(budget.charge_served(A, 1_000), Ok(()), "half the room is free");
+        assert_eq!(budget.charge_served(A, 1), Err(Refused::Full));
+        assert!(budget.watch(A));
+        assert!(!budget.release(A, 999, 1));
+        assert!(budget.release(A, 1, 0));
+        assert_eq!(budget.charge_served(A, 50), Ok(()));
+        assert_eq!(budget.charge_served(A, 1), Err(Refused::Full), "all of it is taken");
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Outbound {
         self.send(command);
     }
 
+    /// Queues commands behind everything that was queued before.
+    pub(crate) fn extend(&self, commands: impl IntoIterator<Item = Command>) {
+        commands.into_iter().for_each(|command| self.push(command));
+    }
+
     /// Charges and queues a frame for these peers, if it can go into the run for them; if not, nothing has happened.
     ///
     /// It cannot the first time these peers follow others, nor when one of them is gone, full or takes no such frame.
@@ -125,6 +130,9 @@ impl Outbound {
 pub(crate) const fn send_cost(len: usize) -> usize {
     len + COMMAND_COST
 }
+
+/// Larger payloads are cheaper shared than copied.
+pub(crate) const SMALL_PAYLOAD: usize = 4_096;
 
 /// What a frame costs in the outbound queue besides its bytes, until the loop has taken it.
 pub(crate) const COMMAND_COST: usize = 128;

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{MILLISECOND, SECOND, START_UNIX, hash, txid};
+use crate::broadcast::BroadcastOptions;
 use crate::config::Config;
 use crate::engine::{Action, Engine, Now, Random, RequestId};
 use crate::error::{DisconnectReason, RequestError};
@@ -409,7 +410,9 @@ impl Simulation {
     }
 
     fn broadcast(&mut self, transaction: &Transaction) {
-        self.run(|engine, now| engine.broadcast(now, transaction, 3)).expect("there is room for the transaction");
+        let options = BroadcastOptions::new().nodes(3);
+        let begun = self.run(|engine, now| engine.broadcast(now, transaction, &[], &options));
+        begun.expect("there is room for the transaction");
     }
 
     fn look(&mut self) {
@@ -486,11 +489,17 @@ impl Simulation {
                     self.events.push((self.elapsed(), event));
                 }
                 Action::Serve { peer } => {
+                    while let Some((connection, count)) = self.engine.announcements(peer, 1_000)
+                        && count > 0
+                    {
+                        let items = self.engine.take_announcements(self.now, peer, count);
+                        self.send(connection, Message::Inv(items));
+                    }
                     while self.engine.next_to_serve(peer).is_some() {
-                        self.engine.mark_served(peer);
+                        self.engine.mark_served(self.now, peer);
                     }
                 }
-                Action::Receipt { .. } | Action::BroadcastOver { .. } => {}
+                Action::BroadcastSettled { .. } | Action::BroadcastOver { .. } => {}
                 other => panic!("nobody asked for {other:?}"),
             }
         }
