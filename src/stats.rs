@@ -37,6 +37,8 @@ pub struct Stats {
     pub subscriptions: Vec<QueueStats>,
     /// The queues of [`Conduit::watch`](crate::Conduit::watch) that are open, oldest first.
     pub watches: Vec<QueueStats>,
+    /// Transactions that are broadcast, or held for peers that ask late.
+    pub outbox: QueueStats,
     /// What was dropped, each kind for its own reason.
     pub drops: Drops,
     /// Connections that were tried.
@@ -52,6 +54,8 @@ pub struct Stats {
     /// Requests that ended: `ok` with their reply, the others by [`RequestError::name`](crate::RequestError::name), also
     /// where the call itself was refused.
     pub requests: BTreeMap<String, u64>,
+    /// Verdicts of broadcasts, by [`Verdict::name`](crate::Verdict::name).
+    pub broadcasts: BTreeMap<String, u64>,
 }
 
 /// How full a queue is, and how full it has been.
@@ -128,6 +132,7 @@ impl Stats {
             head,
             row("outbound".to_owned(), &self.outbound_queue),
             row("inbound".to_owned(), &self.inbound_queue),
+            row("outbox".to_owned(), &self.outbox),
         ];
         rows.extend(self.message_queue.iter().map(|queue| row("messages".to_owned(), queue)));
         let numbered = |name, queues: &[QueueStats]| -> Vec<_> {
@@ -182,6 +187,7 @@ impl Stats {
         rows.extend(sum("refusals", &self.refusals));
         rows.extend(sum("disconnects", &self.disconnects));
         rows.extend(sum("requests", &self.requests));
+        rows.extend(sum("broadcasts", &self.broadcasts));
         rows.extend(sum("drops", &drops));
         rows
     }
@@ -233,6 +239,8 @@ mod tests {
             refusals: counts(&[("dial", 2)]),
             disconnects: counts(&[("closed_by_peer", 1)]),
             requests: counts(&[("ok", 6), ("timed_out", 1)]),
+            outbox: queue(6),
+            broadcasts: counts(&[("relayed", 8)]),
         }
     }
 
@@ -242,6 +250,7 @@ mod tests {
 queue                  items        bytes  most items   most bytes
 outbound                   1          100           2          300
 inbound                    0            0           0            0
+outbox                     6          600          12         1800
 messages           100000000  10000000000   200000000  30000000000
 subscription 1             3          300           6          900
 subscription 2             4          400           8         1200
@@ -266,6 +275,8 @@ disconnects                1
 requests                   7
   ok                       6
   timed_out                1
+broadcasts                 8
+  relayed                  8
 drops                      4
   events                   1
   unclaimed                3

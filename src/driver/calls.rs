@@ -101,6 +101,7 @@ impl Shared {
         stats.outbound_queue = outbound_queue;
         stats.inbound_queue = self.inbound_budget.stats();
         let core = self.core.lock();
+        stats.outbox = core.engine.outbox_stats();
         core.happened.fill(&mut stats);
         stats.uptime = core.happened.started.map_or(Duration::ZERO, |start| now().instant - start);
         stats.drops.unsent = unsent;

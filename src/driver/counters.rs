@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::broadcast::Verdict;
 use crate::error::{DisconnectReason, RequestError};
 use crate::peer::PeerId;
 use crate::proto::Tally;
@@ -47,6 +48,7 @@ pub(super) struct Happened {
     disconnects: BTreeMap<&'static str, u64>,
     answered: u64,
     failed: BTreeMap<&'static str, u64>,
+    verdicts: BTreeMap<&'static str, u64>,
     /// Peers that were connected and lost, and may come back.
     lost: HashSet<PeerId>,
 }
@@ -141,6 +143,11 @@ impl Happened {
         }
     }
 
+    /// Counts the verdict of a broadcast.
+    pub(super) fn note_verdict(&mut self, verdict: &Verdict) {
+        *self.verdicts.entry(verdict.name()).or_default() += 1;
+    }
+
     /// Writes what was counted into a snapshot.
     pub(super) fn fill(&self, stats: &mut Stats) {
         let named = |counts: &BTreeMap<&'static str, u64>| {
@@ -152,6 +159,7 @@ impl Happened {
         stats.refusals = named(&self.refusals);
         stats.disconnects = named(&self.disconnects);
         stats.requests = named(&self.failed);
+        stats.broadcasts = named(&self.verdicts);
         if self.answered > 0 {
             stats.requests.insert("ok".to_owned(), self.answered);
         }

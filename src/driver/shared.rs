@@ -296,6 +296,7 @@ impl Shared {
                 }
                 Action::Progress { broadcast, progress } => core.note_progress(broadcast, &progress),
                 Action::BroadcastSettled { broadcast, report } => {
+                    core.happened.note_verdict(&report.verdict);
                     core.note_settled(broadcast, report, &mut news);
                 }
                 Action::BroadcastOver { broadcast, report } => core.note_over(broadcast, report, &mut news),
