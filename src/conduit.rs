@@ -406,7 +406,8 @@ impl Conduit {
 
     /// Announces a transaction to the best peers, or sends it to them, serves it to whoever asks, and listens on the others.
     ///
-    /// Blocks while the outbox is full, at most until the deadline. `Ok` says no more; what
+    /// Blocks while the outbox is full, at most until the deadline, and with
+    /// [`keep_broadcasts`](Config#structfield.keep_broadcasts) until the transaction is on disk. `Ok` says no more; what
     /// each peer did is told by the [`Broadcast`]. With fewer peers connected than shall be told, those that come later are
     /// told. The same transaction again joins the broadcast under way, with the larger of each number and the later of each
     /// time; once that is over it begins anew.

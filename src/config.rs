@@ -140,6 +140,11 @@ pub struct Config {
     /// A directory of this conduit's own, where addresses of peers and bans are kept from one run to the next; it is made
     /// if missing. `None`, the default, keeps nothing. One network's file is at most 8 MiB.
     pub data_dir: Option<PathBuf>,
+    /// Whether broadcasts are kept in `data_dir`, too: then a call returns when its transaction is on disk, and the next
+    /// run goes on with what is not over. It needs `data_dir`. The file takes twice the size of what is held, and 16 MiB more. The default is
+    /// false.
+    pub keep_broadcasts: bool,
+
     /// Threads that verify checksums and decode; each peer is always on the same one. The default is 1.
     pub message_threads: usize,
     /// Turns names into addresses, off the event loop. The default asks the system.
@@ -206,6 +211,7 @@ impl Config {
             broadcast_items: 100_000,
             broadcast_lifetime: Duration::from_secs(900),
             rebroadcast_interval: Duration::from_secs(300),
+            keep_broadcasts: false,
             watch_memory: 200_000,
             watch_announcements: 50_000,
             watch_patience: Duration::from_secs(10),
@@ -225,7 +231,7 @@ impl Config {
         max_recv_payload_length: u32, stream_threshold: u64, inbound_share: usize, inbound_pool: usize,
         outbound_share: usize, outbound_pool: usize, message_queue_bytes: usize, message_queue_items: usize,
         max_message_queues: usize, overflow_limit: usize, event_queue_items: usize, broadcast_bytes: usize,
-        broadcast_items: usize, broadcast_lifetime: Duration, rebroadcast_interval: Duration, watch_memory: usize, watch_announcements: usize, watch_patience: Duration,
+        broadcast_items: usize, broadcast_lifetime: Duration, rebroadcast_interval: Duration, keep_broadcasts: bool, watch_memory: usize, watch_announcements: usize, watch_patience: Duration,
         message_threads: usize,
     }
 
@@ -301,6 +307,9 @@ impl Config {
         }
         if self.discover && self.only_named_peers {
             return Err(ConfigError::Contradiction { setting: "discover", other: "only_named_peers" });
+        }
+        if self.keep_broadcasts && self.data_dir.is_none() {
+            return Err(ConfigError::Missing { setting: "data_dir", needed_by: "keep_broadcasts" });
         }
         let at_least = |setting, value: u64, minimum: u64| {
             if value < minimum { Err(ConfigError::TooSmall { setting, value, minimum }) } else { Ok(()) }

@@ -7,13 +7,16 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::Shared;
+use super::files::SetAside;
+use super::outbox_file::OutboxFile;
 use super::shared::{Core, Phase};
 use crate::broadcast::{
     Broadcast, BroadcastOptions, BroadcastReport, BroadcastSlot, Outcomes, Progress, ProgressQueue, Ticket, Wakes,
 };
 use crate::engine::{BroadcastId, Now};
-use crate::error::{BroadcastError, BroadcastFailure};
+use crate::error::{BroadcastError, BroadcastFailure, StartError};
 use crate::message::Transaction;
+use crate::queue::events::Event;
 use crate::wire::{BlockHash, SharedBytes, Txid};
 
 /// Who waits for what becomes of a broadcast.
@@ -227,6 +230,40 @@ impl Shared {
         open.into_iter().map(|(id, slot)| Broadcast::new(slot, id, Arc::downgrade(self))).collect()
     }
 
+    /// Takes over the broadcasts that an earlier run left.
+    pub(super) fn load_broadcasts(self: &Arc<Self>) -> Result<(), StartError> {
+        let Some(dir) = self.config.data_dir.as_ref().filter(|_| self.config.keep_broadcasts) else {
+            return Ok(());
+        };
+        if self.outbox_file.get().is_some() {
+            // A start that failed later has it.
+            return Ok(());
+        }
+        let (file, restored, set_aside) = OutboxFile::open(dir, &self.config.network)?;
+        // Before any record of it can come.
+        let file = self.outbox_file.get_or_init(|| file);
+        self.enter(|core, now| {
+            if let Phase::Over { .. } = core.phase {
+                // Whoever ended it meanwhile saw no file to close.
+                file.close();
+                return;
+            }
+            core.engine.restore_broadcasts(now, restored);
+            if let Some(SetAside { moved_to, what }) = set_aside {
+                core.tell(&Event::SetAside { moved_to, what });
+            }
+        });
+        Ok(())
+    }
+
+    /// Writes the outbox file until the conduit is over.
+    pub(super) fn run_outbox_file(self: &Arc<Self>) {
+        if let Some(file) = self.outbox_file.get() {
+            file.run(|saved| {
+                self.enter(|core, now| core.engine.handle_saved(now, saved.through, &saved.lost, saved.error));
+            });
+        }
+    }
 }
 
 impl Core {

@@ -11,6 +11,7 @@ mod event_loop;
 mod files;
 mod hooks;
 mod message_thread;
+mod outbox_file;
 mod peers_file;
 mod serving;
 mod shared;

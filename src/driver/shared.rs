@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::calls::Recorder;
 use super::counters::{Counters, Happened};
 use super::event_loop::{EventLoop, LoopWaker};
 use super::files::SetAside;
+use super::outbox_file::OutboxFile;
 use super::{hooks, message_thread, now, peers_file};
 use crate::config::Config;
 use crate::engine::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome, WatchId};
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     hooks: AtomicUsize,
     /// Seeds whose addresses are being looked up.
     seeds_asked: Mutex<BTreeSet<String>>,
+    /// With `keep_broadcasts`, from the start.
+    pub(super) outbox_file: OnceLock<OutboxFile>,
     pub(super) outbox_room: OutboxRoom,
     /// Held while what is known of peers is written.
     saving: Mutex<()>,
@@ -171,6 +174,7 @@ impl Shared {
             alive: AtomicUsize::new(0),
             hooks: AtomicUsize::new(0),
             seeds_asked: Mutex::default(),
+            outbox_file: OnceLock::new(),
             outbox_room: OutboxRoom::default(),
             saving: Mutex::new(()),
             config,
@@ -213,6 +217,8 @@ impl Shared {
         if ends.is_none() {
             return Ok(());
         }
+        // First, as it may keep us from starting, and the loop is made only once.
+        self.load_broadcasts()?;
         let event_loop = EventLoop::new(self.clone(), &self.waker).map_err(StartError::Io)?;
         let Some(Ends { outbound, inbound }) = ends.take() else { return Ok(()) };
         drop(ends);
@@ -223,11 +229,18 @@ impl Shared {
                 threads
                     .push(self.spawn("conduit-message", move |shared| message_thread::run(shared, index, &end))?);
             }
+            if self.outbox_file.get().is_some() {
+                threads.push(self.spawn("conduit-outbox", Self::run_outbox_file)?);
+            }
             Ok(())
         })();
         drop(threads);
         if let Err(error) = spawned {
             self.shut_down(None);
+            // Its thread is the last, so nobody else gives it free.
+            if let Some(file) = self.outbox_file.get() {
+                file.release();
+            }
             return Err(StartError::Io(error));
         }
         self.enter(|core, now| {
@@ -280,6 +293,7 @@ impl Shared {
     pub(super) fn take_actions(&self, core: &mut Core) -> Vec<Todo> {
         let mut todo = Vec::new();
         let mut news = Vec::new();
+        let mut records = Vec::new();
         let mut deliveries: Vec<(WatchId, Vec<Queued<Watched>>)> = Vec::new();
         while let Some(action) = core.engine.poll_action() {
             match action {
@@ -300,7 +314,7 @@ impl Shared {
                     core.note_settled(broadcast, report, &mut news);
                 }
                 Action::BroadcastOver { broadcast, report } => core.note_over(broadcast, report, &mut news),
-                Action::Record(_) => {}
+                Action::Record(record) => records.push(record),
                 Action::BroadcastSaved { broadcast } => core.note_saved(broadcast),
                 Action::BroadcastLost { broadcast, raw, kind, report } => {
                     core.note_lost(broadcast, raw, kind, *report, &mut news);
@@ -333,6 +347,10 @@ impl Shared {
             }
         }
         todo.extend(news.into_iter().map(Todo::News));
+        if let Some(file) = self.outbox_file.get().filter(|_| !records.is_empty()) {
+            // Under the lock, so that the engine's numbers are those of the file.
+            file.append(records);
+        }
         self.outbox_room.tell(|| core.engine.outbox_has_room());
         let count = core.engine.ready_count();
         let mut ready = self.ready.lock();
@@ -519,6 +537,9 @@ impl Shared {
             core.writers = Arc::default();
             core.end_watches();
             core.rings.drain(..).filter_map(|ring| ring.upgrade()).for_each(|ring| ring.shut_down());
+        }
+        if let Some(file) = self.outbox_file.get() {
+            file.close();
         }
         self.outbox_room.next_turn();
         self.ready.lock().over = true;

@@ -6,6 +6,7 @@ mod request;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::block::{MerkleError, PartialTreeError};
@@ -48,6 +49,13 @@ pub enum ConfigError {
         /// The other.
         other: &'static str,
     },
+    /// A setting is not made that another needs.
+    Missing {
+        /// The one that is not made.
+        setting: &'static str,
+        /// The one that needs it.
+        needed_by: &'static str,
+    },
     /// A duration is zero or over a year.
     BadDuration {
         /// The setting.
@@ -68,6 +76,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "{setting} is {value}, but must be at least {minimum}")
             }
             Self::Contradiction { setting, other } => write!(f, "{setting} contradicts {other}"),
+            Self::Missing { setting, needed_by } => write!(f, "{needed_by} needs {setting}"),
             Self::BadDuration { setting, value } => write!(f, "{setting} cannot be {value:?}"),
         }
     }
@@ -131,6 +140,14 @@ impl From<AddressError> for AddPeersError {
 pub enum StartError {
     /// The system refused a thread or the poll instance.
     Io(io::Error),
+    /// Another conduit, of this process or another, keeps its broadcasts in the same directory; two would overwrite what
+    /// the other has written.
+    BroadcastsInUse {
+        /// The file that it holds locked.
+        lock: PathBuf,
+    },
+    /// The file of broadcasts can be neither used nor replaced, or its directory not made.
+    Broadcasts(io::Error),
     /// The conduit is shut down.
     Shutdown,
 }
@@ -139,6 +156,8 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "the event loop cannot start: {error}"),
+            Self::BroadcastsInUse { lock } => write!(f, "another conduit holds {}", lock.display()),
+            Self::Broadcasts(error) => write!(f, "the file of broadcasts cannot be used: {error}"),
             Self::Shutdown => f.write_str("the conduit is shut down"),
         }
     }
@@ -147,8 +166,8 @@ impl fmt::Display for StartError {
 impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Io(error) => Some(error),
-            Self::Shutdown => None,
+            Self::Io(error) | Self::Broadcasts(error) => Some(error),
+            Self::BroadcastsInUse { .. } | Self::Shutdown => None,
         }
     }
 }

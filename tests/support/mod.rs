@@ -8,6 +8,7 @@
 pub(crate) mod client;
 pub(crate) mod headers;
 pub(crate) mod hex;
+pub(crate) mod kills;
 pub(crate) mod own_process;
 pub(crate) mod program;
 pub(crate) mod raw_peer;
