@@ -2,6 +2,7 @@
 //!
 //! Run with `cargo run --release --example measure -- --help`. The far end can be a real node, or the example `testnode`.
 
+mod broadcast;
 mod hold;
 mod idle;
 mod push;
@@ -10,11 +11,13 @@ mod round_trips;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use conduit::testnode::transaction;
 use conduit::{Conduit, Config, Event, Events, Network, PeerAddress, PeerId, Txid};
 use support::{Args, Failure, run};
 
@@ -24,6 +27,9 @@ Usage: measure MODE --connect HOST:PORT [--connect ...] [options]
 Modes, each of which ends with one line of JSON on standard output:
   push --count N --size S     send N distinct transactions of S bytes to every peer, then a ping to each,
                               until the last pong
+  broadcast --count N --size S [--nodes K]
+                              announce N distinct transactions of S bytes to K of the peers [all] and serve them, until
+                              one of the others has announced each, or all K have asked for it and were sent it
   receive --count N           take N messages (tx, inv or headers) that the peers send unasked
   round-trips --count N --what ping|tx [--txid HEX]
                               ask N times, one at a time, the peers in turn
@@ -37,8 +43,9 @@ Options:
   --timeout SECONDS     give up when nothing happens for so long [60]
   --help                this text
 
-In push and receive, bytes are whole frames with their headers. Transactions are made before the clock starts as far
-as they fit into 512 MiB (\"prepared\" says how many), the others while it runs. Exit code 2: bad arguments.
+In push, broadcast and receive, bytes are whole frames with their headers. Transactions are made before the clock
+starts as far as they fit into 512 MiB (\"prepared\" says how many), the others while it runs. Exit code 2: bad
+arguments.
 ";
 
 /// What the modes share.
@@ -51,6 +58,7 @@ struct Options {
     what: Option<What>,
     txid: Option<Txid>,
     peers: Option<usize>,
+    nodes: Option<NonZeroUsize>,
     seconds: Option<u64>,
 }
 
@@ -79,6 +87,7 @@ fn main() -> ExitCode {
         }
         let report = match mode.as_str() {
             "push" => push::run(&options),
+            "broadcast" => broadcast::run(&options),
             "receive" => receive::run(&options),
             "idle" => idle::run(&options),
             _ => round_trips::run(&options),
@@ -98,11 +107,14 @@ fn parse(args: &mut Args, mode: &mut Option<String>) -> Result<Options, Failure>
         what: None,
         txid: None,
         peers: None,
+        nodes: None,
         seconds: None,
     };
     while let Some(arg) = args.next()? {
         match arg.as_str() {
-            "push" | "receive" | "round-trips" | "idle" | "hold" if mode.is_none() => *mode = Some(arg),
+            "push" | "broadcast" | "receive" | "round-trips" | "idle" | "hold" if mode.is_none() => {
+                *mode = Some(arg)
+            }
             "--connect" => {
                 let address: PeerAddress = args.value()?;
                 if options.connect.contains(&address) {
@@ -117,6 +129,7 @@ fn parse(args: &mut Args, mode: &mut Option<String>) -> Result<Options, Failure>
             "--what" => options.what = Some(args.value()?),
             "--txid" => options.txid = Some(args.value()?),
             "--peers" => options.peers = Some(args.value()?),
+            "--nodes" => options.nodes = Some(args.value()?),
             "--seconds" => options.seconds = Some(args.value()?),
             _ => return Err(args.unknown()),
         }
@@ -136,6 +149,19 @@ impl Options {
         }
     }
 
+    /// The size of a transaction, bytes.
+    fn size(&self) -> Result<usize, Failure> {
+        let size = self.size.ok_or_else(|| missing("--size"))?;
+        let least = transaction(0, 0).raw().len();
+        if size < least {
+            return Err(Failure::Usage(format!("--size {size}: a transaction has at least {least} bytes")));
+        }
+        if size > LARGEST {
+            return Err(Failure::Usage(format!("--size {size}: at most {LARGEST}")));
+        }
+        Ok(size)
+    }
+
     /// Each peer is dialled once, and only what is measured travels.
     fn config(&self) -> Config {
         Config::new(self.network.clone())
@@ -145,10 +171,14 @@ impl Options {
             .redial_max(A_YEAR)
     }
 
+    /// The same for just these peers, which may be slow.
+    fn peers_config(&self) -> Config {
+        self.config().max_peers(self.connect.len()).ping_interval(A_YEAR).stall_timeout(self.timeout)
+    }
+
     /// A conduit that will have these peers once it is started, and what happens to them.
     fn conduit(&self) -> Result<(Conduit, Vec<PeerId>, Events), Failure> {
-        let config = self.config().max_peers(self.connect.len());
-        let conduit = Conduit::new(config.ping_interval(A_YEAR).stall_timeout(self.timeout))?;
+        let conduit = Conduit::new(self.peers_config())?;
         let peers = conduit.add_peers(&self.connect)?;
         let events = conduit.events();
         Ok((conduit, peers, events))
@@ -215,5 +245,7 @@ impl std::str::FromStr for What {
     }
 }
 
+/// Far more than any node takes in one message.
+const LARGEST: usize = 1_000_000_000;
 const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3_600);

@@ -12,18 +12,11 @@ use serde_json::{Value, json};
 
 use super::support::Failure;
 use super::support::process::Span;
-use super::{Options, missing, why};
+use super::{Options, why};
 
 pub(crate) fn run(options: &Options) -> Result<Value, Failure> {
     let count = options.count()?;
-    let size = options.size.ok_or_else(|| missing("--size"))?;
-    let least = transaction(0, 0).raw().len();
-    if size < least {
-        return Err(Failure::Usage(format!("--size {size}: a transaction has at least {least} bytes")));
-    }
-    if size > LARGEST {
-        return Err(Failure::Usage(format!("--size {size}: at most {LARGEST}")));
-    }
+    let size = options.size()?;
     let (conduit, peers, events) = options.conduit()?;
     conduit.start()?;
     let losses = options.wait_for_all(&conduit, events)?;
@@ -67,7 +60,7 @@ fn send(conduit: &Conduit, peers: &[PeerId], message: &Message) -> Result<(), St
 
 /// Makes the messages on a thread of its own, ahead of who takes them; returns once all are made or no more fit, and
 /// says how many there are then.
-fn produce(count: u64, size: usize) -> Result<(Receiver<Vec<Message>>, u64), Failure> {
+pub(crate) fn produce(count: u64, size: usize) -> Result<(Receiver<Vec<Message>>, u64), Failure> {
     let each = size + OVERHEAD;
     let batch = (BATCH_BYTES / each).max(1) as u64;
     let (sender, receiver) = sync_channel((MEMORY / (each * batch as usize)).max(1));
@@ -107,11 +100,9 @@ fn numbered(template: &[u8], number: u64, run: [u8; 8]) -> Transaction {
 
 /// Where the id of the first transaction spent begins: behind the version and the number of inputs.
 const SPENT: usize = 5;
-const FRAME_HEADER_LEN: u64 = 24;
+pub(crate) const FRAME_HEADER_LEN: u64 = 24;
 /// What a message takes beyond its bytes, about.
 const OVERHEAD: usize = 128;
 const BATCH_BYTES: usize = 256 * 1_024;
 /// Bytes of transactions that wait at most, to be sent.
 const MEMORY: usize = 512 * 1_024 * 1_024;
-/// Far more than any node takes in one message.
-const LARGEST: usize = 1_000_000_000;
