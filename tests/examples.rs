@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,6 +55,49 @@ fn push_into_a_sink_ends_with_its_pong() {
     let fields = ["mode", "messages", "bytes", "seconds", "per_second", "cpu_seconds", "peers", "prepared"];
     assert_eq!(number(&measure(&args, &fields), "messages"), 20_000.0);
     assert_eq!(node.end(), (Some(0), vec![], String::new()));
+}
+
+#[test]
+fn broadcast_is_measured_until_all_have_asked_or_one_has_relayed() {
+    let (mut row, one) = node(&["--nodes", "2"]);
+    let two = listening(&row);
+    let fields = [
+        "mode",
+        "transactions",
+        "sent",
+        "bytes",
+        "seconds",
+        "per_second",
+        "mb_per_second",
+        "cpu_seconds",
+        "peak_rss_bytes",
+        "peers",
+        "nodes",
+        "prepared",
+        "relayed",
+        "delivered",
+        "rejected",
+        "others",
+        "verdict_p50_ms",
+        "verdict_p99_ms",
+    ];
+    let args = ["broadcast", "--count", "2000", "--size", "250", "--connect", &one];
+    // Nodes that know each other ask each other, too: those that are all told do not.
+    let (mut alone, three) = node(&[]);
+    let told = (["--connect", &two, "--nodes", "1"], 2_000.0, 2_000.0);
+    let all = (["--connect", &three, "--nodes", "2"], 0.0, 4_000.0);
+    for (more, relayed, sent) in [told, all] {
+        let report = measure(&[&args[..], &more].concat(), &fields);
+        assert_eq!((number(&report, "transactions"), number(&report, "peers")), (2_000.0, 2.0), "{report}");
+        assert_eq!((number(&report, "relayed"), number(&report, "delivered")), (relayed, 2_000.0 - relayed));
+        assert_eq!((number(&report, "sent"), number(&report, "bytes")), (sent, sent * 274.0), "{report}");
+        assert!(number(&report, "verdict_p50_ms") <= number(&report, "verdict_p99_ms"), "{report}");
+    }
+    for node in [&mut row, &mut alone] {
+        assert_eq!(node.end(), (Some(0), vec![], String::new()));
+    }
+    let (code, _, text) = run("measure", &[&args[..], &["--nodes", "3"]].concat());
+    assert_eq!((code, text.contains("--nodes 3: there are 1 peers")), (Some(2), true), "{text}");
 }
 
 #[test]
@@ -208,16 +252,129 @@ fn broadcast_tells_what_became_of_each_transaction() {
     let (code, lines, complaints) = program.end();
     assert_eq!((code, complaints.as_str()), (Some(0), ""), "{lines:?}");
     for transaction in [&one, &two] {
-        let verdict = format!("{} relayed by 1 peers that were not told", transaction.txid());
+        let verdict = format!("{} relayed by 1 that were not told", transaction.txid());
         assert!(lines.contains(&verdict), "{lines:?}");
     }
     assert_eq!(lines.iter().filter(|line| line.starts_with("  127.0.0.1:")).count(), 4, "{lines:?}");
+    let summary = lines.last().unwrap();
+    assert!(summary.starts_with("2 transactions in ") && summary.contains(": 2 relayed, 0 rejected"), "{summary}");
 
     node.write("fault command=tx,reject=0x10:bad-one\n");
     let three = transaction(3, 100);
     let (code, lines, _) = run("broadcast", &[&args[..], &[&hex(three.raw())]].concat());
     assert_eq!(code, Some(1), "{lines:?}");
-    assert_eq!(lines[0], format!("{} rejected by 1 peers: 0x10 invalid: bad-one", three.txid()));
+    assert_eq!(lines[0], format!("{} rejected by 1: 0x10 invalid: bad-one", three.txid()));
+}
+
+/// The names of an object's fields, in their order.
+fn names(line: &str) -> Vec<String> {
+    let object: serde_json::Map<String, Value> = serde_json::from_str(line).expect("an object");
+    let mut names: Vec<_> = object.keys().cloned().collect();
+    names.sort_unstable_by_key(|name| line.find(&format!("\"{name}\":")));
+    names
+}
+
+const SUMMARY: [&str; 12] = [
+    "bad_lines",
+    "delivered",
+    "errors",
+    "peak_rss_bytes",
+    "per_second",
+    "rejected",
+    "relayed",
+    "seconds",
+    "split",
+    "transactions",
+    "unannounced",
+    "unrequested",
+];
+
+#[test]
+fn broadcast_goes_on_behind_bad_lines_and_writes_json() {
+    let (_node, address) = node(&["--nodes", "2"]);
+    let other = listening(&_node);
+    let one = transaction(1, 100);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "xyz\n{}\r\n0011\n \n{}", hex(one.raw()), &hex(one.raw())[1..]).unwrap();
+    let path = file.path().to_str().unwrap();
+    let args = ["--network", "regtest", "--connect", &address, "--connect", &other, "--nodes", "1", "--json"];
+    let (code, lines, complaints) = run("broadcast", &[&args[..], &["--file", path]].concat());
+    assert_eq!(code, Some(1), "{lines:?}");
+    let bad = ["line 1: 'x' is no hexadecimal digit", "line 5: an odd number of hexadecimal digits"];
+    assert_eq!(complaints.lines().collect::<Vec<_>>(), bad);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    let of = |index: u64| -> &String {
+        lines.iter().find(|line| line.starts_with(&format!("{{\"index\":{index},"))).unwrap()
+    };
+    let wanted = [
+        "index",
+        "txid",
+        "verdict",
+        "text",
+        "announced",
+        "requested",
+        "sent",
+        "relayed",
+        "rejected",
+        "not_heard",
+        "conflicts",
+        "listeners",
+        "too_few_listeners",
+        "milliseconds",
+    ];
+    assert_eq!(names(of(0)), wanted);
+    let good: Value = serde_json::from_str(of(0)).unwrap();
+    assert_eq!((&good["txid"], &good["verdict"]), (&one.txid().to_string().into(), &"relayed".into()));
+    assert_eq!(names(of(1)), ["index", "error", "text"]);
+    assert!(of(1).contains("\"error\":\"malformed\""), "{}", of(1));
+    assert_eq!(names(&lines[2]), SUMMARY);
+    let summary: Value = serde_json::from_str(&lines[2]).unwrap();
+    for (field, count) in [("transactions", 2.0), ("relayed", 1.0), ("errors", 1.0), ("bad_lines", 2.0)] {
+        assert_eq!(number(&summary, field), count, "{field}");
+    }
+}
+
+#[test]
+fn broadcast_keeps_what_is_not_over_in_its_folder() {
+    let (_node, address) = node(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--network", "regtest", "--connect", &address, "--data-dir", folder.path().to_str().unwrap()];
+    // Nobody is there to relay it.
+    let tx = hex(transaction(1, 100).raw());
+    let (code, lines, complaints) = run("broadcast", &[&args[..], &["--deadline", "1", &tx]].concat());
+    assert_eq!((code, complaints.as_str()), (Some(0), ""), "{lines:?}");
+    assert!(lines[0].ends_with(" sent to 1, and nothing heard, which is no acceptance"), "{lines:?}");
+    let kept: u64 = folder.path().read_dir().unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(kept > 100, "{kept} bytes are kept");
+}
+
+#[test]
+fn broadcast_takes_any_number_of_transactions_in_little_memory() {
+    const COUNT: u64 = 20_000;
+    let (mut node, address) = node(&["--nodes", "2"]);
+    let other = listening(&node);
+    let args = ["--network", "regtest", "--connect", &address, "--connect", &other, "--nodes", "1", "--json"];
+    let mut program = Program::start("broadcast", &args);
+    let mut input = program.child.stdin.take().unwrap();
+    let writing = thread::spawn(move || {
+        for number in 0..COUNT {
+            writeln!(input, "{}", hex(transaction(number, 2_000).raw())).unwrap();
+        }
+    });
+    let mut relayed = 0;
+    for _ in 0..COUNT {
+        relayed += u64::from(program.json()["verdict"] == "relayed");
+    }
+    writing.join().unwrap();
+    let summary = program.json();
+    assert_eq!((relayed, number(&summary, "relayed"), number(&summary, "transactions")), (COUNT, 2e4, 2e4));
+    let (code, lines, complaints) = program.end();
+    assert_eq!((code, lines, complaints.as_str()), (Some(0), vec![], ""));
+    // The outbox takes 64 MiB, the queues and the program the rest; the input alone is 80 MB.
+    if let Some(peak) = summary["peak_rss_bytes"].as_f64() {
+        assert!(peak < 200e6, "{peak} bytes");
+    }
+    assert_eq!(node.end().0, Some(0));
 }
 
 #[test]
@@ -320,6 +477,12 @@ fn bad_arguments_are_named() {
         ("broadcast", &["--connect", peer, "0x00"], "0x00: 'x' is no hexadecimal digit"),
         ("broadcast", &["--connect", peer, "000"], "000: an odd number"),
         ("broadcast", &["--nodes", "0"], "--nodes 0: "),
+        ("broadcast", &["--deadline", "-1"], "--deadline -1: "),
+        (
+            "broadcast",
+            &["--connect", peer, "--file", "list", "00"],
+            "--file: transactions are given as arguments, too",
+        ),
     ];
     for (name, args, start) in cases {
         let (code, lines, text) = run(name, args);
@@ -336,6 +499,11 @@ fn what_fails_later_is_told_with_exit_code_1() {
     let (code, _, text) = run("measure", &["push", "--count", "1", "--size", "100", "--connect", &nobody]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.starts_with(&format!("error: {nobody}: not connected: ")), "{text}");
+
+    let gone = ["--network", "regtest", "--connect", &nobody, "--file", "/nowhere/list"];
+    let (code, _, text) = run("broadcast", &gone);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.starts_with("error: /nowhere/list: "), "{text}");
 
     let (_node, address) = node(&[]);
     let (_, port) = address.rsplit_once(':').unwrap();
