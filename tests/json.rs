@@ -3,18 +3,21 @@
 //! The JSON of messages is held against the vectors, in `tests/vectors`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use conduit::error::{DisconnectReason, ProtocolError, RequestError, SendFailure};
-use conduit::message::{BloomFilter, FilterUpdate};
-use conduit::testnode::transaction;
+use conduit::message::{BloomFilter, FilterUpdate, Inventory, Message, OutPoint, RejectCode};
+use conduit::testnode::{TestNode, TestNodeConfig, spend, transaction};
 use conduit::wire::{Command, FrameHeader, SharedBytes};
 use conduit::{
-    Answer, CustomNetwork, Event, FilteredBlock, ForkMarker, ForkPoint, Harm, MerkleRoot, Network, PeerAddress,
-    TransactionNotFound,
+    Answer, BroadcastOptions, Conduit, Config, CustomNetwork, Event, FilteredBlock, ForkMarker, ForkPoint, Harm,
+    MerkleRoot, Network, PeerAddress, TransactionNotFound,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[track_caller]
 fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, expected: Value) {
@@ -108,4 +111,88 @@ fn answers_are_named_by_what_they_hold() {
     assert_eq!(json["filtered_block"]["merkle_block"]["tree"]["hashes"][0], tx.txid().to_string());
     let headers = serde_json::to_value(Answer::Headers(vec![header])).unwrap();
     assert_eq!(headers["headers"][0]["previous"], Network::Main.genesis().to_string());
+}
+
+#[test]
+fn broadcasts_are_told_step_by_step() {
+    let node = TestNode::start(TestNodeConfig::default().blocks(1)).unwrap();
+    let conduit = Conduit::new(Config::new(Network::Regtest)).unwrap();
+    let id = conduit.add_peers([node.address()]).unwrap()[0];
+    conduit.start().unwrap();
+    conduit.wait_for_peers(1, PATIENCE).unwrap();
+    let spent = OutPoint { txid: transaction(1, 100).txid(), index: 0 };
+    let [ours, rival] = [1, 2].map(|value| spend(&[spent], value));
+    node.reject_transaction(ours.txid(), RejectCode::NonStandard, "dust");
+    node.overlook(ours.txid(), true);
+    let options = BroadcastOptions::new().nodes(1).deadline(PATIENCE);
+    let broadcast = conduit.broadcast_transaction_with(ours.raw().to_vec(), &options).unwrap();
+    let progress = broadcast.progress();
+    assert!(node.wait_for_overlooked(ours.txid(), 1, PATIENCE));
+    let other = conduit.broadcast_transaction_with(rival.raw().to_vec(), &options).unwrap();
+    node.send(&Message::GetData(vec![Inventory::transaction(ours.txid())]));
+
+    let report = broadcast.wait_timeout(PATIENCE).unwrap();
+    let mut json = serde_json::to_value(&report).unwrap();
+    let journey = json["peers"][0].take();
+    let rejected = json!({"rejected": {"code": "non_standard", "reason": "dust"}});
+    let verdict = json!({"rejected": {"by": 1, "code": "non_standard", "reason": "dust"}});
+    let conflict = json!({"rival": rival.txid().to_string(), "source": "broadcast"});
+    let elapsed = json["elapsed"].take();
+    assert!(elapsed["secs"].is_u64() && elapsed["nanos"].is_u64(), "{elapsed}");
+    let expected = json!({
+        "txid": ours.txid().to_string(),
+        "verdict": verdict,
+        "peers": [null],
+        "listeners": 0,
+        "too_few_listeners": true,
+        "conflicts": [conflict],
+        "elapsed": null,
+        "end": "rejected",
+    });
+    assert_eq!(json, expected);
+    assert_eq!((&journey["state"], &journey["peer"]), (&rejected, &serde_json::to_value(id).unwrap()));
+    assert_eq!(journey["address"], node.address().to_string());
+    for time in ["announced", "requested", "sent", "heard"] {
+        assert!(journey[time]["nanos"].is_u64(), "{journey}");
+    }
+
+    let steps: Vec<_> = progress.map(|step| serde_json::to_value(step).unwrap()).collect();
+    assert!(steps.contains(&json!({"peer": journey})) && steps.contains(&json!({"conflict": conflict})));
+    assert_eq!(steps[steps.len() - 2..], [json!({"settled": verdict}), json!({"over": "rejected"})]);
+    other.cancel();
+    assert_eq!(serde_json::to_value(other.report()).unwrap()["end"], "cancelled");
+}
+
+#[test]
+fn outcomes_are_flat_lines() {
+    let conduit = Conduit::new(Config::new(Network::Regtest)).unwrap();
+    conduit.start().unwrap();
+    let options = BroadcastOptions::new().deadline(Duration::from_millis(1));
+    let payment = transaction(1, 100);
+    let input = [payment.raw().to_vec(), vec![1, 2, 3]];
+    let mut outcomes: Vec<_> = conduit.broadcast_transactions(input, options).collect();
+    outcomes.sort_by_key(|outcome| outcome.index);
+    let mut first = serde_json::to_value(&outcomes[0]).unwrap();
+    let milliseconds = first["milliseconds"].take().as_f64().unwrap();
+    assert!((1.0..60_000.0).contains(&milliseconds), "{milliseconds}");
+    let expected = json!({
+        "index": 0,
+        "txid": payment.txid().to_string(),
+        "verdict": "unannounced",
+        "text": "no peer was told",
+        "announced": 0,
+        "requested": 0,
+        "sent": 0,
+        "relayed": 0,
+        "rejected": 0,
+        "not_heard": 0,
+        "conflicts": 0,
+        "listeners": 0,
+        "too_few_listeners": true,
+        "milliseconds": null,
+    });
+    assert_eq!(first, expected);
+    let second = serde_json::to_value(&outcomes[1]).unwrap();
+    let text = outcomes[1].result.as_ref().unwrap_err().to_string();
+    assert_eq!(second, json!({"index": 1, "error": "malformed", "text": text}));
 }
