@@ -170,6 +170,19 @@ fn what_the_file_could_not_take_is_lost_and_never_saved() {
 }
 
 #[test]
+fn what_the_file_had_before_it_broke_goes_on_without_it() {
+    let (mut world, peers) = with_file(2);
+    let broadcast = world.broadcast(1, 1);
+    world.saved(2);
+    assert_eq!(world.told(), [(peers[0], txid(1))]);
+    let fault = Some(std::io::ErrorKind::StorageFull);
+    world.run(|engine, now| engine.handle_saved(now, 9, &[broadcast.0], fault));
+    assert_eq!(world.lost, []);
+    world.hear(peers[1], txid(1));
+    assert_eq!(world.verdict(broadcast), Some(Verdict::Relayed { by: 1 }));
+}
+
+#[test]
 fn who_was_told_before_it_began_anew_is_recorded_again() {
     let (mut world, peers) = with_file(3);
     let broadcast = world.broadcast(1, 1);
