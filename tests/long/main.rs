@@ -9,6 +9,7 @@
 #![expect(clippy::disallowed_methods, reason = "rates are measured against the clock")]
 
 mod broadcasts;
+#[cfg(unix)]
 mod kill;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
 
 mod faults;
+#[cfg(unix)]
 mod kill;
 mod restart;
 #[path = "../support/mod.rs"]

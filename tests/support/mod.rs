@@ -8,6 +8,7 @@
 pub(crate) mod client;
 pub(crate) mod headers;
 pub(crate) mod hex;
+#[cfg(unix)]
 pub(crate) mod kills;
 pub(crate) mod own_process;
 pub(crate) mod program;
