@@ -134,7 +134,7 @@ fn answers_that_are_no_socks5_are_errors() {
         assert_eq!(error.kind(), kind, "{script:?}: {error}");
         assert!(error.to_string().contains(words), "{script:?}: {error}");
     }
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = TcpListener::bind("127.77.7.77:0").unwrap().local_addr().unwrap();
     let error = Socks5::new(nobody).dial(&peer("192.0.2.1:1"), PATIENCE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert!(error.to_string().contains("the proxy at"), "{error}");

@@ -414,7 +414,8 @@ fn errors_of_hooks_and_of_the_system_are_told() {
         Conduit::new(config().dialler(move |_: SocketAddr, _: Duration| Err::<TcpStream, _>(kind.into()))).unwrap();
     assert_eq!(first_reason(&conduit, "127.0.0.1:1"), DisconnectReason::Dial { kind });
     let kind = io::ErrorKind::ConnectionRefused;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // At an address of its own, or another test might listen at the port by then.
+    let free = std::net::TcpListener::bind("127.77.7.77:0").unwrap().local_addr().unwrap();
     let conduit = Conduit::new(config()).unwrap();
     assert_eq!(first_reason(&conduit, &free.to_string()), DisconnectReason::Dial { kind });
 }
@@ -423,7 +424,7 @@ fn errors_of_hooks_and_of_the_system_are_told() {
 fn the_next_address_of_a_name_has_its_turn_after_a_failure() {
     let node = node();
     let good = node.address();
-    let bad = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let bad = std::net::TcpListener::bind("127.77.7.77:0").unwrap().local_addr().unwrap();
     let conduit = Conduit::new(
         config().redial_min(Duration::from_millis(20)).resolver(move |_: &str, _: u16| Ok(vec![bad, good])),
     )
