@@ -243,13 +243,19 @@ impl Shared {
             }
             return Err(StartError::Io(error));
         }
-        self.enter(|core, now| {
+        let is_over = self.enter(|core, now| {
             if core.phase == Phase::New {
                 core.phase = Phase::Running;
                 core.happened.started = Some(now.instant);
                 core.engine.start(now);
             }
+            matches!(core.phase, Phase::Over { .. })
         });
+        if is_over {
+            // Whoever ended it while the threads were made has not waited for them, nor for what they hold.
+            self.shut_down(None);
+            return Err(StartError::Shutdown);
+        }
         // Thread 0 sleeps by what it knew before.
         self.tell_message_thread(0, Inbound::Wake);
         Ok(())
