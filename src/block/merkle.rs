@@ -37,6 +37,11 @@ impl MerkleTree {
         self.subtrees.push((level, node));
     }
 
+    /// The complete subtrees not paired yet, each with its level, tallest first: they commit to every leaf so far.
+    pub(crate) fn subtrees(&self) -> &[(u32, [u8; 32])] {
+        &self.subtrees
+    }
+
     /// The root over all leaves.
     ///
     /// # Errors

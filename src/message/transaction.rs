@@ -255,7 +255,12 @@ impl<'a> TransactionView<'a> {
     /// Copies the transaction out.
     #[must_use]
     pub fn to_transaction(&self) -> Transaction {
-        Transaction { raw: SharedBytes::copy_from(self.raw), txid: self.txid() }
+        self.to_transaction_of(self.txid())
+    }
+
+    /// Copies the transaction out, whose txid is known.
+    pub(crate) fn to_transaction_of(self, txid: Txid) -> Transaction {
+        Transaction { raw: SharedBytes::copy_from(self.raw), txid }
     }
 }
 
