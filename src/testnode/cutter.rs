@@ -16,6 +16,8 @@ pub(super) struct Cutter {
     /// Payload bytes of the frame at hand that are still to come.
     left: u64,
     fate: Fate,
+    /// How fast the frame at hand leaves, in bytes a second.
+    rate: Option<u64>,
 }
 
 /// What becomes of the payload at hand.
@@ -25,28 +27,37 @@ enum Fate {
     Withhold,
     /// So many bytes are sent, and nothing ever after.
     Close(u64),
+    /// The same, but the connection stays open.
+    Stall(u64),
 }
 
 /// Bytes to send, so much later than those before them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Cut {
     pub(super) delay: Duration,
+    /// How fast they leave, in bytes a second.
+    pub(super) rate: Option<u64>,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Cutter {
     pub(super) fn new(magic: [u8; 4]) -> Self {
-        Self { magic, header: Vec::new(), sent: 0, left: 0, fate: Fate::Send }
+        Self { magic, header: Vec::new(), sent: 0, left: 0, fate: Fate::Send, rate: None }
     }
 
     /// Whether the next bytes belong to a frame that is changed, so that they may not be sent as they are.
     pub(super) fn is_changing(&self) -> bool {
-        self.fate != Fate::Send || self.sent < self.header.len()
+        self.fate != Fate::Send || self.rate.is_some() || self.sent < self.header.len()
     }
 
     /// Whether the end of the connection is reached.
     pub(super) fn is_at_end(&self) -> bool {
         self.fate == Fate::Close(0)
+    }
+
+    /// Whether nothing is sent ever again.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.fate, Fate::Close(0) | Fate::Stall(0))
     }
 
     /// Follows bytes that are sent as they are.
@@ -64,11 +75,11 @@ impl Cutter {
 
     /// Cuts bytes into frames, each of which is treated as `treat` says, knowing its command and length.
     pub(super) fn cut(&mut self, mut bytes: &[u8], mut treat: impl FnMut(Command, u64) -> Treatment) -> Vec<Cut> {
-        let mut cuts = vec![Cut::default()];
-        while !bytes.is_empty() && !self.is_at_end() {
+        let mut cuts = vec![Cut { rate: self.rate, ..Cut::default() }];
+        while !bytes.is_empty() && !self.is_over() {
             let sent = self.payload(&mut bytes);
             last(&mut cuts).extend_from_slice(sent);
-            let Some(header) = self.take_header(&mut bytes) else { continue };
+            let Some(mut header) = self.take_header(&mut bytes) else { continue };
             let mut encoded = std::mem::take(&mut self.header);
             let sent = std::mem::take(&mut self.sent);
             if sent > 0 {
@@ -80,17 +91,25 @@ impl Cutter {
                 self.fate = Fate::Withhold;
                 continue;
             }
-            if !treatment.delay.is_zero() {
-                cuts.push(Cut { delay: treatment.delay, bytes: Vec::new() });
+            self.rate = treatment.rate;
+            if !treatment.delay.is_zero() || cuts.last().is_some_and(|cut| cut.rate != self.rate) {
+                cuts.push(Cut { delay: treatment.delay, rate: self.rate, bytes: Vec::new() });
+            }
+            if treatment.extend {
+                header.checksum = None;
+                encoded.clear();
+                header.encode(&mut encoded);
             }
             if treatment.corrupt && !header.is_extended() {
                 encoded[CHECKSUM] ^= 0xff;
             }
-            if let Some(limit) = treatment.close_after {
+            let (close, stall) = (treatment.close_after, treatment.stall_after);
+            if let Some(limit) = [close, stall].into_iter().flatten().min() {
                 let of_header = limit.min(encoded.len() as u64);
                 // At most the header's length.
                 encoded.truncate(of_header as usize);
-                self.fate = Fate::Close(limit - of_header);
+                let left = limit - of_header;
+                self.fate = if close == Some(limit) { Fate::Close(left) } else { Fate::Stall(left) };
             }
             last(&mut cuts).append(&mut encoded);
         }
@@ -107,22 +126,25 @@ impl Cutter {
         let sent = match &mut self.fate {
             Fate::Send => payload,
             Fate::Withhold => &[],
-            Fate::Close(limit) => {
+            Fate::Close(limit) | Fate::Stall(limit) => {
                 // At most the payload's length.
                 let n = (*limit).min(payload.len() as u64);
                 *limit -= n;
                 &payload[..n as usize]
             }
         };
-        if self.left == 0 && self.fate == Fate::Withhold {
-            self.fate = Fate::Send;
+        if self.left == 0 {
+            self.rate = None;
+            if self.fate == Fate::Withhold {
+                self.fate = Fate::Send;
+            }
         }
         sent
     }
 
     /// Takes bytes of the next header from the front; returns it once it is whole.
     fn take_header(&mut self, bytes: &mut &[u8]) -> Option<FrameHeader> {
-        if self.left > 0 || bytes.is_empty() || matches!(self.fate, Fate::Close(_)) {
+        if self.left > 0 || bytes.is_empty() || matches!(self.fate, Fate::Close(_) | Fate::Stall(_)) {
             return None;
         }
         // A basic header first, of which the decoder may say that it is the start of an extended one.
@@ -196,7 +218,39 @@ mod tests {
                 let (sent, cutter) = cut(&stream, size, 1, close);
                 assert_eq!(sent, stream[..32 + limit as usize], "pieces of {size}, {limit} bytes");
                 assert!(cutter.is_at_end());
+                let stall = Treatment { stall_after: Some(limit), ..Treatment::default() };
+                let (sent, cutter) = cut(&stream, size, 1, stall);
+                assert_eq!(sent, stream[..32 + limit as usize], "pieces of {size}, {limit} bytes");
+                assert!(cutter.is_over() && !cutter.is_at_end() && cutter.is_changing());
             }
+            let (sent, cutter) = cut(&stream, size, 1, Treatment { extend: true, ..Treatment::default() });
+            let header = FrameHeader { magic: MAGIC, command: Command::PING, length: 8, checksum: None };
+            let mut extended = stream[..32].to_vec();
+            header.encode(&mut extended);
+            extended.extend_from_slice(&stream[32 + 24..]);
+            assert_eq!(sent, extended, "pieces of {size}");
+            assert!(!cutter.is_changing());
+        }
+    }
+
+    #[test]
+    fn only_the_frame_concerned_is_slow() {
+        let list = frames(0..3);
+        let stream = list.concat();
+        for size in 1..=stream.len() {
+            let mut cutter = Cutter::new(MAGIC);
+            let (mut number, mut slow, mut fast) = (0, Vec::new(), Vec::new());
+            for piece in stream.chunks(size) {
+                let cuts = cutter.cut(piece, |_, _| {
+                    number += 1;
+                    Treatment { rate: (number == 2).then_some(5), ..Treatment::default() }
+                });
+                for cut in cuts {
+                    assert!(matches!(cut.rate, None | Some(5)));
+                    if cut.rate.is_some() { &mut slow } else { &mut fast }.extend(cut.bytes);
+                }
+            }
+            assert_eq!((slow, fast), (list[1].clone(), [&list[0][..], &list[2]].concat()), "pieces of {size}");
         }
     }
 
@@ -224,7 +278,7 @@ mod tests {
         let mut first = true;
         let cuts =
             cutter.cut(&list.concat(), |_, _| if std::mem::take(&mut first) { Treatment::default() } else { late });
-        let cut = |delay, frame: &Vec<u8>| Cut { delay, bytes: frame.clone() };
+        let cut = |delay, frame: &Vec<u8>| Cut { delay, rate: None, bytes: frame.clone() };
         assert_eq!(cuts, [cut(Duration::ZERO, &list[0]), cut(second, &list[1])]);
     }
 }

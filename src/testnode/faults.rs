@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::flood::Flood;
 use crate::message::RejectCode;
-use crate::wire::Command;
+use crate::wire::{Command, FrameHeader};
 
 /// A fault of a [`TestNode`](super::TestNode), from its [`inject`](super::TestNode::inject) on.
 ///
@@ -29,7 +29,8 @@ pub struct Fault {
     /// The messages concerned, by their command; `None` for all.
     ///
     /// [`Silence`](FaultKind::Silence), [`Idle`](FaultKind::Idle) and [`Flood`](FaultKind::Flood) concern whole
-    /// connections and do not look at it.
+    /// connections and do not look at it. [`Falsify`](FaultKind::Falsify), [`Shorten`](FaultKind::Shorten),
+    /// [`Miscount`](FaultKind::Miscount) and [`TooBusy`](FaultKind::TooBusy) concern `block` messages only.
     pub command: Option<Command>,
     /// The connection concerned: the number of those accepted before it, those of joined nodes not counted; `None` for
     /// all, joined nodes' too.
@@ -64,6 +65,31 @@ pub enum FaultKind {
     /// The connection ends once so many bytes of the messages concerned, with their headers, are sent on it since the
     /// fault began: in the middle of one, as it happens. Other messages do not count.
     CloseAfter(u64),
+    /// The connection stays open, and nothing goes out on it ever again, once so many bytes are sent; counted as for
+    /// [`CloseAfter`](Self::CloseAfter).
+    ///
+    /// The end of the fault does not undo that.
+    StallAfter(u64),
+    /// A message that the node sends leaves at this many bytes a second, at least one, and what is behind it waits.
+    Throttle(u64),
+    /// A message that the node sends has an extended header, and so no checksum, whatever its length. That is legal, but
+    /// no node does so below 4 GiB.
+    ExtendHeader,
+    /// A block that is asked for has a wrong byte: every bit of the one at this place, from 0, is another one, or of the
+    /// last if there are not so many.
+    Falsify {
+        /// The place of the byte.
+        at: u64,
+        /// Whether the checksum is that of what is sent; else it is that of the honest block.
+        checksum_fits: bool,
+    },
+    /// A block that is asked for lacks so many bytes at its end; length and checksum are those of what is left.
+    Shorten(u64),
+    /// A block that is asked for says that it has so many more transactions than it has, or fewer; length and checksum are
+    /// those of what is sent.
+    Miscount(i64),
+    /// A block that is asked for is not sent: the node says that it is too busy, as a real one whose send queues are full.
+    TooBusy,
     /// The node says nothing of its own, and what comes in is counted and thrown away, pings included.
     ///
     /// What was being sent is finished, and [`send`](super::TestNode::send) and
@@ -123,7 +149,7 @@ pub(super) struct Faults {
 #[derive(Debug)]
 struct Active {
     fault: Fault,
-    /// The lines it acted on, and of `CloseAfter` the bytes that count.
+    /// The lines it acted on, and of `CloseAfter` and `StallAfter` the bytes that count.
     lines: Vec<(u64, u64)>,
 }
 
@@ -143,6 +169,28 @@ pub(super) struct Treatment {
     pub(super) delay: Duration,
     /// Bytes of it that are sent before the connection ends.
     pub(super) close_after: Option<u64>,
+    /// Bytes of it that are sent before nothing else is.
+    pub(super) stall_after: Option<u64>,
+    /// Bytes a second.
+    pub(super) rate: Option<u64>,
+    /// Its header has the extended form.
+    pub(super) extend: bool,
+}
+
+/// What becomes of a block that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// It is sent, with these changes.
+    Send(Vec<Lie>),
+    TooBusy,
+}
+
+/// What is changed in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lie {
+    Falsify { at: u64, checksum_fits: bool },
+    Shorten(u64),
+    Miscount(i64),
 }
 
 impl Faults {
@@ -200,6 +248,11 @@ impl Faults {
     pub(super) fn send(&self, whom: Whom, command: Command, len: u64) -> Treatment {
         self.look(Treatment::default(), |active| {
             let mut treatment = Treatment::default();
+            let mut extended = active.iter_mut().filter(|active| active.fault.kind == FaultKind::ExtendHeader);
+            // First, because it makes the frame longer.
+            treatment.extend = extended.any(|active| active.concerns(whom, command) && active.take_turn());
+            let is_basic = len <= BASIC_LEN + u64::from(u32::MAX);
+            let len = if treatment.extend && is_basic { len + EXTENDED_LEN - BASIC_LEN } else { len };
             for active in active.iter_mut().filter(|active| active.concerns(whom, command)) {
                 match active.fault.kind {
                     FaultKind::Withhold => treatment.withhold |= active.take_turn(),
@@ -207,19 +260,49 @@ impl Faults {
                     FaultKind::Delay(delay) => {
                         treatment.delay += if active.take_turn() { delay } else { Duration::ZERO };
                     }
-                    FaultKind::CloseAfter(limit) => {
+                    FaultKind::Throttle(rate) => {
+                        if active.take_turn() {
+                            treatment.rate = Some(treatment.rate.map_or(rate, |other| other.min(rate)).max(1));
+                        }
+                    }
+                    FaultKind::CloseAfter(limit) | FaultKind::StallAfter(limit) => {
                         let sent = active.of_line(whom.line);
                         let left = limit.saturating_sub(*sent);
                         *sent = sent.saturating_add(len);
                         if left <= len && active.take_turn() {
-                            treatment.close_after =
-                                Some(treatment.close_after.map_or(left, |other| other.min(left)));
+                            let is_close = matches!(active.fault.kind, FaultKind::CloseAfter(_));
+                            let after =
+                                if is_close { &mut treatment.close_after } else { &mut treatment.stall_after };
+                            *after = Some(after.map_or(left, |other| other.min(left)));
                         }
                     }
                     _ => {}
                 }
             }
             treatment
+        })
+    }
+
+    /// What becomes of a block that was asked for.
+    pub(super) fn deliver(&self, whom: Whom) -> Delivery {
+        self.look(Delivery::Send(Vec::new()), |active| {
+            let mut lies = Vec::new();
+            for active in active.iter_mut().filter(|active| active.concerns(whom, Command::BLOCK)) {
+                let lie = match active.fault.kind {
+                    FaultKind::TooBusy => {
+                        if active.take_turn() {
+                            return Delivery::TooBusy;
+                        }
+                        continue;
+                    }
+                    FaultKind::Falsify { at, checksum_fits } => Lie::Falsify { at, checksum_fits },
+                    FaultKind::Shorten(bytes) => Lie::Shorten(bytes),
+                    FaultKind::Miscount(more) => Lie::Miscount(more),
+                    _ => continue,
+                };
+                lies.extend(active.take_turn().then_some(lie));
+            }
+            Delivery::Send(lies)
         })
     }
 
@@ -257,9 +340,12 @@ impl Active {
     }
 
     fn is_of_output(&self) -> bool {
-        use FaultKind::{CloseAfter, CorruptChecksum, Delay, Withhold};
+        use FaultKind::{CloseAfter, CorruptChecksum, Delay, ExtendHeader, StallAfter, Throttle, Withhold};
 
-        matches!(self.fault.kind, Withhold | Delay(_) | CorruptChecksum | CloseAfter(_))
+        matches!(
+            self.fault.kind,
+            Withhold | Delay(_) | CorruptChecksum | CloseAfter(_) | StallAfter(_) | Throttle(_) | ExtendHeader
+        )
     }
 
     /// Whether it happens once more.
@@ -282,6 +368,9 @@ impl Active {
         &mut self.lines[at].1
     }
 }
+
+const BASIC_LEN: u64 = FrameHeader::BASIC_LEN as u64;
+const EXTENDED_LEN: u64 = FrameHeader::EXTENDED_LEN as u64;
 
 #[cfg(test)]
 mod tests {
@@ -338,6 +427,34 @@ mod tests {
         assert_eq!(close(FIRST, Command::TX), Some(50));
         faults.forget(JOINED.line);
         assert_eq!(close(JOINED, Command::TX), None);
+    }
+
+    #[test]
+    fn an_extended_header_counts_as_long_as_it_is() {
+        let faults = Faults::default();
+        faults.inject(Fault::new(FaultKind::ExtendHeader).times(1));
+        faults.inject(Fault::new(FaultKind::StallAfter(150)));
+        faults.inject(Fault::new(FaultKind::Throttle(9)));
+        faults.inject(Fault::new(FaultKind::Throttle(7)).command(Command::TX));
+        let first = faults.send(FIRST, Command::TX, 100);
+        assert_eq!(first, Treatment { extend: true, rate: Some(7), ..Treatment::default() });
+        let second = faults.send(FIRST, Command::BLOCK, 100);
+        assert_eq!(second, Treatment { stall_after: Some(30), rate: Some(9), ..Treatment::default() });
+    }
+
+    #[test]
+    fn a_block_is_changed_by_all_lies_or_not_sent() {
+        let faults = Faults::default();
+        faults.inject(Fault::new(FaultKind::Shorten(9)).command(Command::TX));
+        faults.inject(Fault::new(FaultKind::Falsify { at: 3, checksum_fits: true }).connection(0).times(1));
+        faults.inject(Fault::new(FaultKind::Miscount(-1)));
+        let lies = [Lie::Falsify { at: 3, checksum_fits: true }, Lie::Miscount(-1)];
+        assert_eq!(faults.deliver(JOINED), Delivery::Send(lies[1..].to_vec()));
+        assert_eq!(faults.deliver(FIRST), Delivery::Send(lies.to_vec()));
+        faults.inject(Fault::new(FaultKind::TooBusy).times(2));
+        assert_eq!([faults.deliver(FIRST), faults.deliver(JOINED)], [Delivery::TooBusy, Delivery::TooBusy]);
+        assert_eq!(faults.deliver(FIRST), Delivery::Send(lies[1..].to_vec()));
+        assert!(!faults.change_output(FIRST), "these are no faults of bytes that leave");
     }
 
     #[test]

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::cutter::Cutter;
-use super::faults::{Reception, Whom};
+use super::faults::{Delivery, Reception, Whom};
 use super::node::News;
 use super::now;
 use super::peer::Peer;
+use super::source::Source;
 use super::switches::Switches;
 use crate::message::{Inventory, Message};
 use crate::proto::Connection;
@@ -52,6 +53,10 @@ pub(super) struct State {
     pieces: VecDeque<Piece>,
     /// Always the summed length of `pieces`.
     piece_bytes: usize,
+    /// Whole frames that go behind the pieces and before what is in `proto`, made as they leave.
+    sources: VecDeque<Source>,
+    /// Until when the last throttled bytes fill the line.
+    busy_until: Option<Instant>,
     /// Whether the writer has the socket; nobody else writes then.
     writing: bool,
     writer: Option<JoinHandle<()>>,
@@ -65,6 +70,8 @@ pub(super) struct State {
 #[derive(Debug)]
 struct Piece {
     due: Instant,
+    /// How fast it leaves, in bytes a second.
+    rate: Option<u64>,
     bytes: Bytes,
     /// How many of them the socket took.
     sent: usize,
@@ -94,6 +101,8 @@ impl Line {
             announcements: Vec::new(),
             pieces: VecDeque::new(),
             piece_bytes: 0,
+            sources: VecDeque::new(),
+            busy_until: None,
             writing: false,
             writer: None,
             cutter: Cutter::new(magic),
@@ -129,6 +138,11 @@ impl Line {
         self.switches.faults.receive(self.whom, command)
     }
 
+    /// What becomes of a block that was asked for.
+    pub(super) fn deliver(&self) -> Delivery {
+        self.switches.faults.deliver(self.whom)
+    }
+
     /// Waits until the line changes; used with a condition in a loop.
     pub(super) fn wait(&self, state: &mut MutexGuard<'_, State>) {
         self.changed.wait(state);
@@ -147,6 +161,21 @@ impl Line {
     /// blocks must not both wait for the other one to read.
     pub(super) fn answer(self: &Arc<Self>, frame: Frame) -> bool {
         self.queue(frame, ANSWER_LIMIT)
+    }
+
+    /// Queues an answer that is made as it leaves, a whole frame, in the same way.
+    pub(super) fn answer_made(self: &Arc<Self>, frame: Source) -> bool {
+        let mut state = self.state.lock();
+        if !self.wait_for_room(&mut state, ANSWER_LIMIT) {
+            return false;
+        }
+        if state.proto.pending_bytes() > 0 {
+            let before = state.take_pending(usize::MAX);
+            state.sources.push_back(Source::of_bytes(before));
+        }
+        state.sources.push_back(frame);
+        self.flush_state(&mut state);
+        true
     }
 
     /// Sends a frame; waits while the peer takes too little. False once the line is closed.
@@ -208,16 +237,20 @@ impl Line {
                 return false;
             }
             self.stage(&mut state, usize::MAX);
-            if state.proto.pending_bytes() == 0 {
+            if state.unstaged_bytes() == 0 {
                 break;
             }
-        }
-        if state.cutter.is_at_end() {
             self.flush_state(&mut state);
-            return false;
+            if !state.closed && state.unstaged_bytes() > 0 {
+                self.changed.wait(&mut state);
+            }
+        }
+        if state.cutter.is_over() {
+            self.flush_state(&mut state);
+            return !state.closed;
         }
         let due = state.due(now(), self.switches.latency());
-        state.push_piece(due, Bytes::Shared(bytes));
+        state.push_piece(due, None, Bytes::Shared(bytes));
         self.flush_state(&mut state);
         true
     }
@@ -306,7 +339,8 @@ impl Line {
             return;
         }
         let latency = self.switches.latency();
-        let changing = self.is_changing(state);
+        // What is made as it leaves has to be made.
+        let changing = self.is_changing(state) || !state.sources.is_empty();
         if !latency.is_zero() || changing {
             // The time starts now, not when the writer comes to it.
             self.stage(state, usize::MAX);
@@ -342,7 +376,7 @@ impl Line {
     /// `changing`: faults may change what is not in pieces yet.
     fn write_directly(&self, state: &mut State, changing: bool) -> io::Result<bool> {
         while let Some(piece) = state.pieces.front_mut() {
-            if piece.due > now() {
+            if piece.due > now() || piece.rate.is_some() || state.busy_until.is_some_and(|until| until > now()) {
                 return Ok(false);
             }
             let Some(n) = taken((&self.stream).write(&piece.bytes[piece.sent..]))? else { return Ok(false) };
@@ -351,7 +385,7 @@ impl Line {
             state.pieces.pop_front_if(|piece| piece.sent == piece.bytes.len());
         }
         if changing {
-            return Ok(state.proto.pending_bytes() == 0);
+            return Ok(state.unstaged_bytes() == 0);
         }
         while state.proto.pending_bytes() > 0 {
             let mut slices = [IoSlice::new(&[]); 16];
@@ -370,8 +404,19 @@ impl Line {
 
     /// Makes pieces of what is pending, as far as the limits of a piece and of all pieces go.
     fn stage(&self, state: &mut State, limit: usize) {
-        while state.proto.pending_bytes() > 0 && state.piece_bytes < STAGED_LIMIT {
-            let bytes = state.take_pending(PIECE_LEN);
+        while state.unstaged_bytes() > 0 {
+            if state.cutter.is_over() {
+                // None of it will be sent.
+                state.sources.clear();
+                state.spare = state.take_pending(usize::MAX);
+                break;
+            }
+            // The latency is there to hold back what is made, too; nothing else needs it early.
+            let is_made = !state.sources.is_empty() && self.switches.latency().is_zero();
+            if state.piece_bytes >= if is_made { MADE_LIMIT } else { STAGED_LIMIT } {
+                break;
+            }
+            let bytes = if state.sources.is_empty() { state.take_pending(PIECE_LEN) } else { state.take_made() };
             self.put(state, bytes);
             if limit <= PIECE_LEN {
                 break;
@@ -385,12 +430,12 @@ impl Line {
         if !self.is_changing(state) {
             state.cutter.follow(&bytes);
             let due = state.due(now, latency);
-            return state.push_piece(due, Bytes::Own(bytes));
+            return state.push_piece(due, None, Bytes::Own(bytes));
         }
         let treat = |command, len| self.switches.faults.send(self.whom, command, len);
         for cut in state.cutter.cut(&bytes, treat) {
             let due = state.due(now, latency + cut.delay);
-            state.push_piece(due, Bytes::Own(cut.bytes));
+            state.push_piece(due, cut.rate, Bytes::Own(cut.bytes));
         }
         state.spare = bytes;
     }
@@ -411,16 +456,27 @@ impl Line {
             if state.pieces.is_empty() || !latency.is_zero() {
                 self.stage(&mut state, PIECE_LEN);
             }
-            match state.pieces.front().map(|piece| piece.due) {
+            let busy_until = state.busy_until;
+            match state.pieces.front().map(|piece| busy_until.map_or(piece.due, |until| until.max(piece.due))) {
                 Some(due) if due > now => {
                     self.changed.wait_until(&mut state, due);
                 }
                 Some(_) => {
-                    let Some(piece) = state.pieces.pop_front() else { continue };
+                    let Some(mut piece) = state.pieces.pop_front() else { continue };
                     let mut stream = &self.stream;
-                    let written = MutexGuard::unlocked(&mut state, || stream.write_all(&piece.bytes[piece.sent..]));
-                    state.piece_bytes -= piece.bytes.len() - piece.sent;
-                    if let Bytes::Own(bytes) = piece.bytes {
+                    let end = piece.end_of_step();
+                    let written =
+                        MutexGuard::unlocked(&mut state, || stream.write_all(&piece.bytes[piece.sent..end]));
+                    let n = end - piece.sent;
+                    state.piece_bytes -= n;
+                    piece.sent = end;
+                    if let Some(rate) = piece.rate {
+                        let before = busy_until.map_or(now, |until| until.max(now));
+                        state.busy_until = Some(before + Duration::from_secs_f64(n as f64 / rate as f64));
+                    }
+                    if end < piece.bytes.len() {
+                        state.pieces.push_front(piece);
+                    } else if let Bytes::Own(bytes) = piece.bytes {
                         state.spare = bytes;
                     }
                     if written.is_err() {
@@ -448,11 +504,23 @@ impl Line {
 impl State {
     /// Bytes that have not reached the kernel.
     fn queued_bytes(&self) -> usize {
-        self.proto.queued_bytes().max(self.proto.pending_bytes()) + self.piece_bytes
+        self.proto.queued_bytes().max(self.proto.pending_bytes()).saturating_add(self.made_bytes())
+            + self.piece_bytes
+    }
+
+    /// Bytes that have not been made pieces, and may be.
+    fn unstaged_bytes(&self) -> usize {
+        self.proto.pending_bytes() + self.made_bytes()
+    }
+
+    /// Bytes in `sources`.
+    fn made_bytes(&self) -> usize {
+        let bytes: u64 = self.sources.iter().map(Source::left).sum();
+        usize::try_from(bytes).unwrap_or(usize::MAX / 2)
     }
 
     fn is_drained(&self) -> bool {
-        self.proto.pending_bytes() == 0 && self.pieces.is_empty()
+        self.proto.pending_bytes() == 0 && self.sources.is_empty() && self.pieces.is_empty()
     }
 
     /// Whether a fault ends the connection here.
@@ -466,11 +534,22 @@ impl State {
         self.pieces.back().map_or(due, |last| last.due.max(due))
     }
 
-    fn push_piece(&mut self, due: Instant, bytes: Bytes) {
+    fn push_piece(&mut self, due: Instant, rate: Option<u64>, bytes: Bytes) {
         if !bytes.is_empty() {
             self.piece_bytes += bytes.len();
-            self.pieces.push_back(Piece { due, bytes, sent: 0 });
+            self.pieces.push_back(Piece { due, rate, bytes, sent: 0 });
         }
+    }
+
+    /// Makes the next bytes of the first source.
+    fn take_made(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.clear();
+        if let Some(source) = self.sources.front_mut() {
+            source.fill(&mut bytes, MADE_LEN);
+        }
+        self.sources.pop_front_if(|source| source.left() == 0);
+        bytes
     }
 
     /// Takes at most `limit` bytes out of what is pending.
@@ -501,6 +580,15 @@ impl State {
             let items = std::mem::replace(&mut self.announcements, rest);
             self.proto.send(now(), Message::Inv(items).to_frame(magic));
         }
+    }
+}
+
+impl Piece {
+    /// How far it may be written at once.
+    fn end_of_step(&self) -> usize {
+        let left = self.bytes.len() - self.sent;
+        let step = self.rate.map_or(u64::MAX, |rate| (rate / STEPS_A_SECOND).max(1));
+        self.sent + usize::try_from(step).unwrap_or(usize::MAX).min(left)
     }
 }
 
@@ -542,5 +630,11 @@ const QUEUE_LIMIT: usize = 1_024 * 1_024;
 const ANSWER_LIMIT: usize = 500_000_000;
 /// What is written at once; bytes.
 const PIECE_LEN: usize = 256 * 1_024;
+/// What is made at once; bytes.
+const MADE_LEN: usize = 128 * 1_024;
+/// What is made before it can leave; bytes.
+const MADE_LIMIT: usize = 256 * 1_024;
+/// How many times a second throttled bytes go.
+const STEPS_A_SECOND: u64 = 20;
 /// What the latency holds back at most; bytes. It bounds the rate to this much for each latency.
 const STAGED_LIMIT: usize = 16 * 1_024 * 1_024;

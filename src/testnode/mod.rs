@@ -49,6 +49,8 @@ mod cutter;
 mod faults;
 mod flood;
 mod forms;
+mod generated;
+mod generator;
 mod line;
 mod node;
 mod notice;
@@ -57,6 +59,7 @@ mod peer;
 mod pool;
 mod session;
 mod sieve;
+mod source;
 mod switches;
 
 use std::io;
@@ -75,6 +78,7 @@ use chain::{Chain, OP_TRUE};
 pub use config::TestNodeConfig;
 pub use faults::{Fault, FaultKind};
 pub use flood::Flood;
+pub use generated::{BlockPlan, GeneratedBlock, GeneratedReader};
 use node::{News, Node};
 pub use notice::double_spend_notice;
 use pool::Verdict;
@@ -193,6 +197,27 @@ impl TestNode {
         let Some((hashes, added)) = branch else { return Vec::new() };
         self.node.after_blocks(added);
         hashes
+    }
+
+    /// Serves this block from now on to whoever asks for it by its hash, making it as it leaves.
+    ///
+    /// It is no part of the chain: it is neither announced nor in any `headers`. Compact, too, it is sent whole, and
+    /// filtered not at all. A peer that does not read holds up no other, and costs less than a megabyte, unless there
+    /// is a [latency](Self::set_latency), which holds back what is made for so long.
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use conduit::testnode::{GeneratedBlock, TestNode, TestNodeConfig};
+    ///
+    /// let nodes = [TestNode::start(TestNodeConfig::default())?, TestNode::start(TestNodeConfig::default())?];
+    /// for block in GeneratedBlock::several(1, 10, 1_000..=1_000_000) {
+    ///     nodes.iter().for_each(|node| node.offer(&block));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn offer(&self, block: &GeneratedBlock) {
+        self.node.world.lock().offered.insert(block.hash(), block.clone());
     }
 
     /// Waits until the active chain is at least this high; false if it is not at the end of `timeout`.

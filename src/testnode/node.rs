@@ -15,6 +15,7 @@ use super::config::TestNodeConfig;
 use super::faults::Whom;
 use super::flood::Flood;
 use super::forms;
+use super::generated::GeneratedBlock;
 use super::line::Line;
 use super::orphans::Orphan;
 use super::peer::Peer;
@@ -52,6 +53,8 @@ pub(super) struct World {
     pub(super) fee_rate: i64,
     /// Transactions that `datareftx` has.
     pub(super) datarefs: HashMap<Txid, ProvenTransaction>,
+    /// Blocks beside the chain that are made when they are asked for.
+    pub(super) offered: HashMap<BlockHash, GeneratedBlock>,
     /// The digests of the notices of double spends that came.
     pub(super) double_spends: HashSet<[u8; 32]>,
     /// The misbehaviour scores that are not 0, by the number of the connection.
@@ -118,6 +121,7 @@ impl Node {
             overlooked: HashMap::new(),
             fee_rate: config.fee_rate,
             datarefs: HashMap::new(),
+            offered: HashMap::new(),
             double_spends: HashSet::new(),
             scores: HashMap::new(),
             received: HashMap::new(),

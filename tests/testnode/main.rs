@@ -8,8 +8,14 @@
 
 mod answers;
 mod basics;
+mod blocks;
 mod breaches;
 mod broadcasts;
 mod faults;
+#[allow(dead_code, reason = "it is shared, and not all of it is needed here")]
+#[path = "../support/own_process.rs"]
+mod own_process;
 mod peer;
 mod wishes;
+
+use peer::PATIENCE;

@@ -3,10 +3,13 @@
 //! Sections 2.5, 2.7 and 2.27 of the wire specification.
 
 use super::{End, Session};
-use crate::message::{BlockTxn, GetBlockTxn, GetBlocks, Inventory, InventoryKind, Message};
+use crate::message::{BlockTxn, GetBlockTxn, GetBlocks, Inventory, InventoryKind, Message, RejectCode};
 use crate::testnode::chain::MAX_LISTED;
+use crate::testnode::faults::{Delivery, Lie};
 use crate::testnode::forms;
-use crate::wire::{BlockHash, Txid};
+use crate::testnode::generated::GeneratedBlock;
+use crate::testnode::source::Source;
+use crate::wire::{BlockHash, Command, Frame, FrameHeader, Txid, checksum};
 
 impl Session {
     pub(super) fn answer_data(&mut self, items: &[Inventory]) -> Result<(), End> {
@@ -41,6 +44,10 @@ impl Session {
     /// Sends a block in the form asked for, or whole; nothing if the node does not have it.
     fn answer_block(&mut self, kind: InventoryKind, hash: BlockHash) -> Result<(), End> {
         let world = self.node.world.lock();
+        if let Some(block) = world.offered.get(&hash).cloned() {
+            drop(world);
+            return if kind == InventoryKind::FilteredBlock { Ok(()) } else { self.send_generated(&block) };
+        }
         let (Some(frame), Some(depth)) = (world.chain.frame(&hash).cloned(), world.chain.depth(&hash)) else {
             return Ok(());
         };
@@ -57,7 +64,7 @@ impl Session {
                     matches.into_iter().try_for_each(|transaction| self.send(&Message::Tx(transaction)))?;
                 }
             }
-            None => self.send_frame(frame)?,
+            None => self.send_block(frame)?,
         }
         if self.last_listed.take_if(|last| *last == hash).is_some() {
             // The cue to ask for what follows the blocks that were listed.
@@ -65,6 +72,69 @@ impl Session {
             self.send(&Message::Inv(vec![Inventory::block(tip)]))?;
         }
         Ok(())
+    }
+
+    /// Sends a whole block of the chain, or what a fault makes of it.
+    fn send_block(&mut self, frame: Frame) -> Result<(), End> {
+        match self.delivery()? {
+            None => Ok(()),
+            Some(lies) if lies.is_empty() => self.send_frame(frame),
+            Some(lies) => {
+                let checksum = checksum(frame.payload());
+                let header = FrameHeader::new(self.line.magic, Command::BLOCK, 0, checksum);
+                self.send_made(Source::of_bytes(frame.payload().to_vec()), header, &lies)
+            }
+        }
+    }
+
+    /// Sends a block that is made as it leaves; nothing if the peer is too old for its length.
+    fn send_generated(&mut self, block: &GeneratedBlock) -> Result<(), End> {
+        let header = block.frame_header(self.line.magic);
+        if header.is_extended() && self.line.state().peer.version < EXTENDED_VERSION {
+            return Ok(());
+        }
+        match self.delivery()? {
+            None => Ok(()),
+            Some(lies) => self.send_made(block.source(), header, &lies),
+        }
+    }
+
+    /// What is to be changed in a block; `None` if the peer was told that the node is too busy.
+    fn delivery(&mut self) -> Result<Option<Vec<Lie>>, End> {
+        match self.line.deliver() {
+            Delivery::Send(lies) => Ok(Some(lies)),
+            Delivery::TooBusy => {
+                self.say(Command::GETDATA, RejectCode::TooBusy, "Max blocks' downloading size exceeded.")?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sends a block with lies in it, behind a header that has the honest one's checksum.
+    fn send_made(&mut self, mut block: Source, honest: FrameHeader, lies: &[Lie]) -> Result<(), End> {
+        let mut is_fitted = false;
+        for lie in lies {
+            match *lie {
+                Lie::Falsify { at, checksum_fits } => {
+                    block.flip(at);
+                    is_fitted |= checksum_fits;
+                }
+                Lie::Shorten(bytes) => {
+                    block.shorten(bytes);
+                    is_fitted = true;
+                }
+                Lie::Miscount(more) => {
+                    block.miscount(more);
+                    is_fitted = true;
+                }
+            }
+        }
+        let mut checksum = honest.checksum.unwrap_or_default();
+        if is_fitted && block.len() <= u64::from(u32::MAX) {
+            checksum.copy_from_slice(&block.digest()[..4]);
+        }
+        let header = FrameHeader::new(honest.magic, honest.command, block.len(), checksum);
+        if self.line.answer_made(block.framed(&header)) { Ok(()) } else { Err(End::Closed) }
     }
 
     fn tell_missing(&mut self, missing: &mut Vec<Inventory>) -> Result<(), End> {
@@ -113,3 +183,5 @@ const MAX_COMPACT_DEPTH: u32 = 5;
 const MAX_BLOCKTXN_DEPTH: u32 = 10;
 /// `-maxblocktxnpercent` of the node: who wants more of a block gets all of it.
 const MAX_BLOCKTXN_PERCENT: usize = 99;
+/// The protocol version from which peers know extended headers.
+const EXTENDED_VERSION: i32 = 70_016;
