@@ -50,7 +50,7 @@ pub use driver::{Dialler, Resolver, Socks5, SystemResolver};
 pub use error::{DisconnectReason, Harm, RequestError, SendError};
 pub use message::{GetBlockTxn, GetBlocks, GetHdrsEn, GetHeaders, Message};
 pub use network::{CustomNetwork, ForkMarker, ForkPoint, Network};
-pub use peer::{BanInfo, PeerAddress, PeerId, PeerInfo, PeerState, ToPeerAddress};
+pub use peer::{BanInfo, BanReason, PeerAddress, PeerId, PeerInfo, PeerState, ToPeerAddress};
 pub use pending::{Outcome, Pending};
 pub use proto::Link;
 pub use queue::events::{Event, Events};

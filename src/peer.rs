@@ -27,6 +27,10 @@ impl fmt::Display for PeerId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId(pub(crate) u64);
 
+/// Identifies a block stream; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct StreamId(pub(crate) u64);
+
 /// A map by ids of ours. They count up and no peer chooses them, so they need no hash that withstands an attack.
 pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
@@ -285,8 +289,24 @@ pub struct BanInfo {
     pub address: PeerAddress,
     /// Time until its end.
     pub left: Duration,
-    /// The host was found to be on another chain; else the caller banned it.
-    pub is_wrong_chain: bool,
+    /// What for.
+    pub reason: BanReason,
+}
+
+/// What somebody was banned for.
+///
+/// Of several bans that find no room, those that nobody requested give way first.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum BanReason {
+    /// It showed itself to be on another chain, so there is no use in dialling it.
+    WrongChain,
+    /// It sent a block that is not what its header says.
+    BadBlock,
+    /// The caller wanted it.
+    Requested,
 }
 
 /// The longest host name (RFC 1035).

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conduit::testnode::{TestNode, TestNodeConfig};
-use conduit::{Command, Conduit, DisconnectReason, Event, GetData, PeerState, Ping, RequestError, RequestOptions};
+use conduit::{BanReason, Command, Conduit, DisconnectReason, Event, GetData, PeerState, Ping, RequestError, RequestOptions};
 
 use super::support::{PATIENCE, waits};
 use super::{
@@ -38,7 +38,7 @@ fn ban_ends_all_connections_to_an_address_until_it_is_lifted() {
     assert_eq!(ended, three);
     let ban = banned.expect("it is told before its consequences");
     assert_eq!(ban.address.socket_addr(), Some(node.address()), "on this machine only the address is meant");
-    assert!(!ban.is_wrong_chain);
+    assert!(ban.reason == BanReason::Requested);
     let bans = conduit.bans();
     assert_eq!(bans.len(), 1);
     assert!(bans[0].left <= ban.left && bans[0].left > Duration::from_secs(3_500), "{bans:?}");
@@ -128,10 +128,10 @@ fn found_peer_on_another_chain_is_banned_and_never_used() {
         _ => None,
     };
     assert_eq!(seen.iter().find_map(refused), Some((Some(wrong.address()), DisconnectReason::WrongChain)));
-    let banned = |event: &Event| matches!(event, Event::Banned { ban } if ban.is_wrong_chain);
+    let banned = |event: &Event| matches!(event, Event::Banned { ban } if ban.reason == BanReason::WrongChain);
     assert!(seen.iter().any(banned), "{seen:?}");
     let bans = conduit.bans();
-    assert!(matches!(&bans[..], [ban] if ban.is_wrong_chain), "{bans:?}");
+    assert!(matches!(&bans[..], [ban] if ban.reason == BanReason::WrongChain), "{bans:?}");
     assert_eq!(bans[0].address.socket_addr(), Some(wrong.address()));
     assert_eq!(ready(&conduit), addresses(&nodes));
     // Of three that were found each was dialled once, though eight are wanted.

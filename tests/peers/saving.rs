@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use conduit::error::FileFault;
 use conduit::testnode::TestNode;
-use conduit::{Conduit, Config, Event, Network, Ping};
+use conduit::{BanReason, Conduit, Config, Event, Network, Ping};
 use tempfile::TempDir;
 
 use super::support::{PATIENCE, waits};
@@ -79,7 +79,7 @@ fn ban_survives_a_restart_and_its_end_too() {
     let conduit = start(&dir, &nodes);
     conduit.wait_for_peers(2, PATIENCE).unwrap();
     let bans = conduit.bans();
-    assert!(matches!(&bans[..], [ban] if ban.address == banned.address && !ban.is_wrong_chain), "{bans:?}");
+    assert!(matches!(&bans[..], [ban] if ban.address == banned.address && ban.reason == BanReason::Requested), "{bans:?}");
     assert_eq!((ready(&conduit), conduit.stats().dials), (others, 2));
     assert_eq!(conduit.unban(banned.address), Ok(true));
     conduit.wait_for_peers(3, PATIENCE).unwrap();

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Now;
-use crate::peer::{Host, PeerAddress};
+use crate::peer::{BanReason, Host, PeerAddress};
 
 /// Whom a ban is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,21 +36,12 @@ pub(crate) struct Ban {
     pub(crate) reason: BanReason,
 }
 
-/// What somebody was banned for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum BanReason {
-    /// It showed itself to be on another chain, so there is no use in dialling it.
-    WrongChain,
-    /// The caller wanted it.
-    Requested,
-}
-
 /// The bans in force, at most [`MAX_BANS`] of them.
 #[derive(Debug, Default)]
 pub(crate) struct Bans {
     bans: BTreeMap<BanKey, Ban>,
     /// Always one for each of `bans`, by reason, the soonest to end in front.
-    by_end: [BTreeSet<(i64, BanKey)>; 2],
+    by_end: [BTreeSet<(i64, BanKey)>; 3],
     changed: bool,
 }
 

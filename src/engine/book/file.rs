@@ -5,11 +5,12 @@
 
 use std::str::{FromStr, SplitAsciiWhitespace};
 
-use super::bans::{Ban, BanKey, BanReason};
+use super::bans::{Ban, BanKey};
 use super::entry::SavedAddress;
 use crate::error::FileFault;
 use crate::message::Services;
 use crate::network::Network;
+use crate::peer::BanReason;
 use crate::wire::sha256d;
 
 /// What a file of peers holds.
@@ -128,6 +129,7 @@ fn ban_line(key: &BanKey, ban: &Ban) -> String {
     let reason = match ban.reason {
         BanReason::Requested => REQUESTED,
         BanReason::WrongChain => WRONG_CHAIN,
+        BanReason::BadBlock => BAD_BLOCK,
     };
     format!("ban {kind} {whom} {} {reason}\n", ban.until)
 }
@@ -143,6 +145,7 @@ fn read_ban(words: &mut SplitAsciiWhitespace<'_>) -> Option<(BanKey, Ban)> {
     let reason = match words.next()? {
         REQUESTED => BanReason::Requested,
         WRONG_CHAIN => BanReason::WrongChain,
+        BAD_BLOCK => BanReason::BadBlock,
         _ => return None,
     };
     Some((key, Ban { until, reason }))
@@ -168,6 +171,7 @@ const HOST: &str = "host";
 const PEER: &str = "peer";
 const REQUESTED: &str = "requested";
 const WRONG_CHAIN: &str = "wrong-chain";
+const BAD_BLOCK: &str = "bad-block";
 /// Characters of a custom network's name that a label has.
 const MAX_LABEL: usize = 32;
 

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-pub(crate) use bans::{Ban, BanKey, BanReason, Bans};
+pub(crate) use bans::{Ban, BanKey, Bans};
 pub(crate) use entry::{HeardAddress, SavedAddress, Source};
 pub(crate) use file::Snapshot;
 pub(crate) use group::AddressGroup;

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{Engine, Peer};
-use crate::engine::book::{Ban, BanKey, BanReason};
+use crate::engine::book::{Ban, BanKey};
 use crate::engine::{Action, LONGEST, Now};
 use crate::error::DisconnectReason;
-use crate::peer::{BanInfo, PeerAddress, PeerId};
+use crate::peer::{BanInfo, BanReason, PeerAddress, PeerId};
 use crate::queue::events::Event;
 
 impl Engine {
@@ -66,6 +66,16 @@ impl Engine {
         }
     }
 
+    /// A peer has sent a block that is none: it is not dialled again for a day.
+    pub(in crate::engine) fn remember_liar(&mut self, now: Now, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        // Whoever was named is the caller's choice, and not asked again for that block.
+        if !peer.named {
+            let key = BanKey::of(&peer.address, false);
+            self.ban_key(now, key, LIAR_TIME, BanReason::BadBlock);
+        }
+    }
+
     fn ban_key(&mut self, now: Now, key: BanKey, how_long: Duration, reason: BanReason) {
         let seconds = i64::try_from(how_long.min(LONGEST).as_secs_f64().ceil() as u64).unwrap_or(i64::MAX);
         let ban = Ban { until: now.unix.saturating_add(seconds), reason };
@@ -114,7 +124,7 @@ fn info(now: Now, key: &BanKey, ban: &Ban) -> BanInfo {
         BanKey::Host(ip) => host(*ip),
         BanKey::Peer(address) => address.clone(),
     };
-    BanInfo { address, left: left(now, ban), is_wrong_chain: ban.reason == BanReason::WrongChain }
+    BanInfo { address, left: left(now, ban), reason: ban.reason }
 }
 
 fn host(ip: IpAddr) -> PeerAddress {
@@ -127,3 +137,5 @@ fn left(now: Now, ban: &Ban) -> Duration {
 
 /// How long a host that is on another chain is left alone.
 const WRONG_CHAIN_TIME: Duration = Duration::from_secs(24 * 3_600);
+/// How long a host that sent a false block is left alone.
+const LIAR_TIME: Duration = Duration::from_secs(24 * 3_600);

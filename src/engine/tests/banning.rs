@@ -1,6 +1,7 @@
 //! Bans: whom each is for, how it ends, and how it is lifted.
 
 use super::*;
+use crate::peer::BanReason;
 use crate::peer::PeerAddress;
 
 fn ban(world: &mut World, peer: PeerId, time: Duration) {
@@ -14,7 +15,7 @@ fn unban(world: &mut World, address: &str) -> bool {
 
 fn bans(world: &World) -> Vec<(String, Duration)> {
     let bans = world.engine.bans(world.now);
-    assert!(bans.iter().all(|ban| !ban.is_wrong_chain));
+    assert!(bans.iter().all(|ban| ban.reason == BanReason::Requested));
     bans.into_iter().map(|ban| (ban.address.to_string(), ban.left)).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Whether a peer is one for us, and what is done with it until that is known.
 
 use super::*;
+use crate::peer::BanReason;
 
 fn config() -> Config {
     Config::new(Network::Test).verify_timeout(20 * SECOND).verify_interval(60 * SECOND)
@@ -66,7 +67,7 @@ fn a_found_peer_on_another_chain_is_banned_and_left_alone() {
     assert_eq!(world.events.iter().filter(|event| has_wrong_chain(event)).count(), 1);
     assert!(!world.events.iter().any(|event| matches!(event, Event::Connected { .. })));
     let bans = world.engine.bans(world.now);
-    assert!(matches!(&bans[..], [ban] if ban.is_wrong_chain && ban.address.to_string() == "20.1.0.1"), "{bans:?}");
+    assert!(matches!(&bans[..], [ban] if ban.reason == BanReason::WrongChain && ban.address.to_string() == "20.1.0.1"), "{bans:?}");
     let banned = |event: &Event| matches!(event, Event::Banned { ban } if *ban == bans[0]);
     assert_eq!(world.events.iter().filter(|event| banned(event)).count(), 1);
     assert!(is_shunned_for(&mut world, 86_000 * SECOND));
@@ -99,7 +100,7 @@ fn a_peer_that_calls_itself_by_another_chains_name_is_asked_nothing() {
     assert!(world.sent.is_empty());
     let reason = DisconnectReason::OtherChain { user_agent: AGENT.to_owned() };
     assert_eq!(world.closes, [(connection, reason)]);
-    assert!(world.engine.bans(world.now).iter().all(|ban| ban.is_wrong_chain));
+    assert!(world.engine.bans(world.now).iter().all(|ban| ban.reason == BanReason::WrongChain));
     assert_eq!(world.engine.bans(world.now).len(), 1);
     assert!(is_shunned_for(&mut world, 86_000 * SECOND));
 
