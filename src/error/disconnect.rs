@@ -34,6 +34,8 @@ pub enum DisconnectReason {
     },
     /// Our side's fault: nobody took this peer's messages for `pause_limit`.
     PausedTooLong,
+    /// Our side's doing: it was in the middle of a large block that nobody reads any more.
+    BlockAbandoned,
     /// The peer calls itself by the name of another chain's software.
     OtherChain {
         /// What it calls itself.
@@ -70,6 +72,7 @@ impl DisconnectReason {
             Self::ClosedByPeer => "closed_by_peer",
             Self::Io { .. } => "io",
             Self::PausedTooLong => "paused_too_long",
+            Self::BlockAbandoned => "block_abandoned",
             Self::OtherChain { .. } => "other_chain",
             Self::MissingServices { .. } => "missing_services",
             Self::WrongChain => "wrong_chain",
@@ -92,6 +95,7 @@ impl fmt::Display for DisconnectReason {
             Self::ClosedByPeer => f.write_str("closed by the peer"),
             Self::Io { kind } => write!(f, "connection broken: {kind}"),
             Self::PausedTooLong => f.write_str("we did not take its messages for too long"),
+            Self::BlockAbandoned => f.write_str("nobody reads the large block that it sends"),
             Self::OtherChain { user_agent } => write!(f, "{user_agent:?} is software of another chain"),
             Self::MissingServices { services } => write!(f, "does not offer what is needed, only {services}"),
             Self::WrongChain => f.write_str("is on another chain"),
@@ -112,7 +116,15 @@ impl DisconnectReason {
 
     /// Whether it was our doing, and says nothing about the peer.
     pub(crate) fn is_ours(&self) -> bool {
-        matches!(self, Self::Requested | Self::Banned | Self::Shutdown | Self::PausedTooLong | Self::HookPanicked)
+        matches!(
+            self,
+            Self::Requested
+                | Self::Banned
+                | Self::Shutdown
+                | Self::PausedTooLong
+                | Self::BlockAbandoned
+                | Self::HookPanicked
+        )
     }
 }
 

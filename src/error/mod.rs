@@ -1,5 +1,6 @@
 //! Every error a caller can meet, one enum per question he asks.
 
+mod block;
 mod disconnect;
 mod request;
 
@@ -14,6 +15,7 @@ pub use crate::harm::Harm;
 pub use crate::network::UnknownNetwork;
 pub use crate::proto::ProtocolError;
 pub use crate::wire::{Command, DecodeError, FrameError, ParseHashError};
+pub use block::BlockError;
 pub use disconnect::DisconnectReason;
 pub use request::{Attempt, AttemptFailure, RequestError};
 

@@ -130,6 +130,8 @@ pub enum AttemptFailure {
     TimedOut,
     /// Its connection was lost.
     Disconnected,
+    /// It stopped in the middle of a block.
+    Stalled,
     /// Its answer was wrong.
     WrongAnswer,
     /// It had no room for so large a reply at the time.
@@ -142,6 +144,7 @@ impl fmt::Display for AttemptFailure {
             Self::NotFound => "does not have it",
             Self::TimedOut => "did not answer in time",
             Self::Disconnected => "was lost",
+            Self::Stalled => "stopped in the middle",
             Self::WrongAnswer => "answered wrongly",
             Self::TooBusy => "was too busy",
         })
@@ -149,7 +152,7 @@ impl fmt::Display for AttemptFailure {
 }
 
 /// Writes attempts behind a colon.
-struct List<'a>(&'a [Attempt]);
+pub(super) struct List<'a>(pub(super) &'a [Attempt]);
 
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
