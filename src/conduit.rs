@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::broadcast::{Broadcast, BroadcastOptions, Broadcasts, read_transaction};
 use crate::config::Config;
+use crate::download::{self, BlockOptions, BlockStream, PendingBlock};
 use crate::driver::{Shared, deadline_after, random_seed};
 use crate::error::{
-    AddPeersError, AddressError, BroadcastError, ConfigError, RequestError, SendError, SendFailure, StartError,
+    AddPeersError, AddressError, BlockError, BroadcastError, ConfigError, RequestError, SendError, SendFailure, StartError,
     SubscribeError, WaitForPeersError,
 };
 use crate::message::Message;
@@ -220,6 +221,44 @@ impl Conduit {
         let question = request.into_question().map_err(|error| self.shared().note_refused_request(error))?;
         let (id, slot) = self.shared().submit(question, options, blocking)?;
         Ok(Pending::new(slot, id, Arc::downgrade(self.shared())))
+    }
+
+    /// Asks the best peers for a block, and blocks until one begins to send it: its header and size are there then.
+    ///
+    /// The block is read from the stream, in constant memory whatever its size: see [`BlockStream`].
+    ///
+    /// ```no_run
+    /// # fn example(conduit: &conduit::Conduit, hash: conduit::BlockHash) -> std::io::Result<()> {
+    /// let mut file = std::fs::File::create("block.bin")?;
+    /// std::io::copy(&mut conduit.block(hash)?, &mut file)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Why it does not come. A node that does not know a block says nothing, so that ends with
+    /// [`TimedOut`](BlockError::TimedOut).
+    pub fn block(&self, hash: BlockHash) -> Result<BlockStream, BlockError> {
+        self.block_with(hash, &BlockOptions::new())
+    }
+
+    /// As [`block`](Self::block), with a size of chunks, a content, a proof, a peer or a time of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`block`](Self::block), and [`Invalid`](BlockError::Invalid) for options that contradict each other.
+    pub fn block_with(&self, hash: BlockHash, options: &BlockOptions) -> Result<BlockStream, BlockError> {
+        download::open(self.shared(), hash, options, true)?.wait()
+    }
+
+    /// Asks for a block, also before the start, and gives a handle that resolves when it begins to come. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// As [`block_with`](Self::block_with), where it can be known at once.
+    pub fn block_nowait(&self, hash: BlockHash, options: &BlockOptions) -> Result<PendingBlock, BlockError> {
+        download::open(self.shared(), hash, options, false)
     }
 
     /// Queues a message for a peer, waiting while its outbound queue is full.

@@ -91,6 +91,11 @@ pub struct Config {
     /// The largest payload we accept and announce in `protoconf`, in bytes, for every command without a limit of its
     /// own. The default is 2 MiB, as the node's; at least 1 MiB. Nodes fill `inv` up to it.
     pub max_recv_payload_length: u32,
+    /// Bytes of one block that wait between its socket and its reader; a read more may come on top. The default is
+    /// 4 MiB; at least 64 KiB.
+    pub stream_queue_bytes: usize,
+    /// The most blocks that may be streamed or downloaded at once. The default is 256.
+    pub max_streams: usize,
     /// Largest payload held in memory, in bytes; a longer one is skipped. The default is 32 MiB.
     ///
     /// Each peer may hold this much at once, within the inbound pool.
@@ -197,6 +202,8 @@ impl Config {
             request_attempts: 3,
             requests_limit: 64 * MIB,
             max_recv_payload_length: 2_097_152,
+            stream_queue_bytes: 4 * MIB,
+            max_streams: 256,
             stream_threshold: 32 * MIB as u64,
             inbound_share: 6 * MIB,
             inbound_pool: 256 * MIB,
@@ -228,7 +235,7 @@ impl Config {
         verify_timeout: Duration, verify_interval: Duration, ping_interval: Duration, ping_timeout: Duration,
         stall_timeout: Duration, pause_limit: Duration, redial_min: Duration, redial_max: Duration,
         request_timeout: Duration, getaddr_timeout: Duration, request_attempts: usize, requests_limit: usize,
-        max_recv_payload_length: u32, stream_threshold: u64, inbound_share: usize, inbound_pool: usize,
+        max_recv_payload_length: u32, stream_queue_bytes: usize, max_streams: usize, stream_threshold: u64, inbound_share: usize, inbound_pool: usize,
         outbound_share: usize, outbound_pool: usize, message_queue_bytes: usize, message_queue_items: usize,
         max_message_queues: usize, overflow_limit: usize, event_queue_items: usize, broadcast_bytes: usize,
         broadcast_items: usize, broadcast_lifetime: Duration, rebroadcast_interval: Duration, keep_broadcasts: bool, watch_memory: usize, watch_announcements: usize, watch_patience: Duration,
@@ -318,10 +325,12 @@ impl Config {
         at_least("stream_threshold", self.stream_threshold, self.max_recv_payload_length.into())?;
         at_least("inbound_share", self.inbound_share as u64, (self.overflow_limit + READ_SLACK) as u64)?;
         at_least("inbound_pool", self.inbound_pool as u64, self.stream_threshold)?;
+        at_least("stream_queue_bytes", self.stream_queue_bytes as u64, 64 * 1_024)?;
         at_least("outbound_share", self.outbound_share as u64, 64 * 1_024)?;
         at_least("message_queue_bytes", self.message_queue_bytes as u64, 64 * 1_024)?;
         for (setting, value) in [
             ("max_peers", self.max_peers),
+            ("max_streams", self.max_streams),
             ("request_attempts", self.request_attempts),
             ("message_queue_items", self.message_queue_items),
             ("max_message_queues", self.max_message_queues),

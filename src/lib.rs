@@ -27,6 +27,7 @@ pub mod wire;
 mod broadcast;
 mod conduit;
 mod config;
+mod download;
 mod driver;
 mod engine;
 pub mod error;
@@ -46,8 +47,9 @@ pub use broadcast::{
 };
 pub use conduit::Conduit;
 pub use config::Config;
+pub use download::{BlockOptions, BlockStream, PendingBlock, Transactions};
 pub use driver::{Dialler, Resolver, Socks5, SystemResolver};
-pub use error::{DisconnectReason, Harm, RequestError, SendError};
+pub use error::{BlockError, DisconnectReason, Harm, RequestError, SendError};
 pub use message::{GetBlockTxn, GetBlocks, GetHdrsEn, GetHeaders, Message};
 pub use network::{CustomNetwork, ForkMarker, ForkPoint, Network};
 pub use peer::{BanInfo, BanReason, PeerAddress, PeerId, PeerInfo, PeerState, ToPeerAddress};

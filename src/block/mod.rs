@@ -3,7 +3,6 @@
 //!
 //! Pure: no I/O, no clock, no locks. Depends on `wire`, and on `message` for the header.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "what streams blocks will use it"))]
 mod assembly;
 mod chunk;
 mod merkle;

@@ -175,6 +175,14 @@ impl MessageThread<'_> {
                     core.engine.handle_oversized(now, peer, connection, command, length, &start);
                 });
             }
+            Inbound::BlockBegan { connection, peer, stream, size, wanted } => {
+                shared.enter(|core, now| {
+                    core.engine.handle_block_began(now, peer, connection, stream, size, wanted);
+                });
+            }
+            Inbound::BlockEnded { connection, peer, stream, hash } => {
+                shared.enter(|core, now| core.engine.handle_block_ended(now, peer, connection, stream, &hash));
+            }
             Inbound::Writable { peer } => shared.serve(peer),
             Inbound::Resolved { peer, connection, result } => {
                 shared.enter(|core, now| core.engine.handle_resolved(now, peer, connection, result));

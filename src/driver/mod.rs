@@ -7,6 +7,7 @@
 mod broadcasts;
 mod calls;
 mod counters;
+mod downloads;
 mod event_loop;
 mod files;
 mod hooks;

@@ -338,6 +338,11 @@ impl Shared {
                     todo.push(Todo::WakeLoop);
                     todo.push(Todo::Engine(Action::Connect { peer, connection, address }));
                 }
+                Action::ExpectBlock { connection, hash, stream, queue } => {
+                    // The question for it is sent later, from outside the lock.
+                    self.outbound.push(Command::ExpectBlock { connection, hash, stream, queue });
+                    todo.push(Todo::WakeLoop);
+                }
                 Action::Close { connection, reason } => {
                     self.outbound.push(Command::Close { connection, reason });
                     todo.push(Todo::WakeLoop);
@@ -413,9 +418,11 @@ impl Shared {
                     self.command(Command::Send { connection, frame });
                 }
             }
+            Action::FailBlock { queue, error } => queue.fail(error),
             Action::Serve { peer } => self.serve(peer),
             // Taken apart in `take_actions`.
             Action::Close { .. }
+            | Action::ExpectBlock { .. }
             | Action::Complete { .. }
             | Action::Progress { .. }
             | Action::BroadcastSettled { .. }

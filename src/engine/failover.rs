@@ -30,7 +30,7 @@ impl Engine {
         let is_its_fault = match failure {
             AttemptFailure::WrongAnswer => true,
             // We do not blame a peer for what we do not read.
-            AttemptFailure::TimedOut => !self.is_paused(peer),
+            AttemptFailure::TimedOut => !self.is_held_up(peer),
             _ => false,
         };
         if is_its_fault && !self.is_check(id) {
@@ -46,10 +46,15 @@ impl Engine {
         &mut self,
         now: Now,
         peer: PeerId,
+        connection: ConnectionId,
         lost: Vec<RequestId>,
         reason: &DisconnectReason,
     ) {
         for id in lost {
+            if self.is_download(id) {
+                self.lose_download(now, id, peer, connection);
+                continue;
+            }
             let Some(request) = self.requests.get(&id) else { continue };
             let failure = failure_by(reason, &request.question);
             let had_failed = request.has_timed_out(peer);
@@ -79,6 +84,8 @@ impl Engine {
             let current = self.requests.get(&id).and_then(|request| request.asked.last());
             if current.is_some_and(|current| self.is_paused(current.peer)) {
                 self.ask(now, id);
+            } else {
+                self.leave_paused_download(now, id);
             }
         }
         self.ask_waiting(now);
@@ -93,6 +100,7 @@ impl Engine {
         for id in waiting {
             self.ask(now, id);
         }
+        self.download_waiting(now);
     }
 
     /// Asks for whoever waits to walk along the chain, until every peer is asked.
@@ -141,6 +149,10 @@ impl Engine {
         session.refusals = session.refusals.saturating_add(1);
         session.busy_until = Some(now.instant + wait);
         let Some(id) = refused else { return true };
+        if self.is_download(id) {
+            self.refuse_download(now, id, peer, connection);
+            return true;
+        }
         self.note_failure(now, id, peer, AttemptFailure::TooBusy);
         if let Some(request) = self.requests.get_mut(&id) {
             // Its time will come again, so it has not failed.

@@ -7,6 +7,7 @@ mod answer;
 mod back_off;
 pub(crate) mod book;
 pub(crate) mod broadcast;
+mod download;
 mod failover;
 mod fork;
 mod gathering;
@@ -25,21 +26,25 @@ use std::time::{Duration, Instant};
 
 use crate::broadcast::{BroadcastReport, Progress};
 use crate::config::Config;
-use crate::error::{DisconnectReason, RequestError};
+use crate::error::{BlockError, DisconnectReason, RequestError};
 use crate::message::Message;
-use crate::peer::{ConnectionId, PeerAddress, PeerId};
+use crate::peer::{ConnectionId, PeerAddress, PeerId, StreamId};
+use crate::queue::block::BlockQueue;
 use crate::queue::events::Event;
 use crate::queue::message::Queued;
 use crate::request::{Answer, Question};
 use crate::watch::Watched;
+use crate::wire::BlockHash;
 
 pub(crate) use broadcast::{BroadcastId, Record};
+pub(crate) use download::DownloadOptions;
 pub(crate) use random::Random;
 pub(crate) use request::RequestId;
 pub(crate) use watch::WatchId;
 
 use book::{AddressBook, Bans};
 use broadcast::Outbox;
+use download::Downloads;
 use pool::{Checks, Dialling, Finding, MainPeer, Peer};
 use request::OpenRequest;
 use watch::Watches;
@@ -70,6 +75,7 @@ pub(crate) struct Engine {
     waiting: BTreeSet<RequestId>,
     /// Always the summed cost of `requests`.
     requests_cost: usize,
+    downloads: Downloads,
     outbox: Outbox,
     watches: Watches,
     timers: BTreeSet<(Instant, Timer)>,
@@ -92,6 +98,10 @@ pub(crate) enum Action {
     /// Send a message, however full the queue: what is asked for is bounded by `requests_limit`, and for watches by
     /// `watch_announcements`.
     Send { connection: ConnectionId, message: Message },
+    /// Put the next block with this hash that comes on a connection into a queue.
+    ExpectBlock { connection: ConnectionId, hash: BlockHash, stream: StreamId, queue: Arc<BlockQueue> },
+    /// Tell whoever reads a block that nothing comes any more.
+    FailBlock { queue: Arc<BlockQueue>, error: BlockError },
     /// Tell a peer of transactions and send it those it asked for, as far as there is room; take them with
     /// `take_announcements` and `next_to_serve`.
     Serve { peer: PeerId },
@@ -143,6 +153,7 @@ pub(crate) struct Now {
 enum Timer {
     Request(RequestId),
     Peer(PeerId),
+    Download(StreamId),
     Broadcast(BroadcastId),
     Announce,
     Watch(ConnectionId),
@@ -172,6 +183,7 @@ impl Engine {
             requests: HashMap::new(),
             waiting: BTreeSet::new(),
             requests_cost: 0,
+            downloads: Downloads::default(),
             outbox: Outbox::default(),
             timers: BTreeSet::new(),
             actions: VecDeque::new(),
@@ -185,6 +197,7 @@ impl Engine {
             return;
         }
         self.start_requests(now);
+        self.start_downloads(now);
         self.start_peers(now);
     }
 
@@ -207,6 +220,7 @@ impl Engine {
             match timer {
                 Timer::Request(request) => self.request_due(now, request),
                 Timer::Peer(peer) => self.peer_due(now, peer),
+                Timer::Download(stream) => self.download_due(now, stream),
                 Timer::Broadcast(broadcast) => self.broadcast_due(now, broadcast),
                 Timer::Announce => self.announcements_due(now),
                 Timer::Watch(connection) => self.watch_due(now, connection),
@@ -248,6 +262,7 @@ impl Engine {
         let mut timers = BTreeSet::new();
         self.check_peers(&mut timers);
         self.check_requests(&mut timers);
+        self.check_downloads(&mut timers);
         self.check_broadcasts(&mut timers);
         self.check_watches(&mut timers);
         timers.extend(self.finding.timer.map(|at| (at, Timer::Finding)));

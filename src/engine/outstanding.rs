@@ -82,6 +82,8 @@ struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlockForm {
     Whole,
+    /// Whole, into a queue.
+    Streamed,
     Filtered,
     Compact,
     /// So many of its transactions.
@@ -101,7 +103,7 @@ impl BlockForm {
     /// A whole block answers for its parts, too (trap 14 of the wire specification).
     fn is_met_by(self, reply: BlockReply) -> bool {
         match self {
-            Self::Whole => reply == BlockReply::Whole,
+            Self::Whole | Self::Streamed => reply == BlockReply::Whole,
             Self::Filtered => reply == BlockReply::Filtered,
             Self::Compact => matches!(reply, BlockReply::Compact | BlockReply::Whole),
             Self::Transactions(_) => matches!(reply, BlockReply::Transactions | BlockReply::Whole),
@@ -323,6 +325,12 @@ impl Outstanding {
         self.transactions.entry(txid).or_default().push_back(asked);
     }
 
+    /// Notes that a block was asked for that goes into a queue.
+    pub(super) fn ask_streamed(&mut self, hash: BlockHash, request: RequestId, now: Now) {
+        self.begin(request, Pace::Bulk, now);
+        self.ask_block(hash, BlockForm::Streamed, request);
+    }
+
     fn ask_block(&mut self, hash: BlockHash, form: BlockForm, request: RequestId) {
         let asked = self.note_asked(request);
         self.blocks.entry(hash).or_default().push_back((form, asked));
@@ -373,9 +381,28 @@ impl Outstanding {
         Some((form, self.note_answered(asked.request)))
     }
 
-    fn take_block_entry(&mut self, hash: &BlockHash, reply: BlockReply) -> Option<(BlockForm, Asked)> {
-        if reply != BlockReply::Transactions && matches!(self.cue, Cue::Follows(last) if last == *hash) {
+    /// Takes the entry of a block that went into a queue.
+    pub(super) fn take_streamed(&mut self, hash: &BlockHash, request: RequestId) {
+        self.follow_cue(hash);
+        let Some(entries) = self.blocks.get_mut(hash) else { return };
+        let is_meant = |(form, asked): &(BlockForm, Asked)| *form == BlockForm::Streamed && asked.request == request;
+        let Some(at) = entries.iter().position(is_meant) else { return };
+        entries.remove(at);
+        if entries.is_empty() {
+            self.blocks.remove(hash);
+        }
+        self.note_answered(request);
+    }
+
+    fn follow_cue(&mut self, hash: &BlockHash) {
+        if matches!(self.cue, Cue::Follows(last) if last == *hash) {
             self.cue = Cue::IsNext;
+        }
+    }
+
+    fn take_block_entry(&mut self, hash: &BlockHash, reply: BlockReply) -> Option<(BlockForm, Asked)> {
+        if reply != BlockReply::Transactions {
+            self.follow_cue(hash);
         }
         let entries = self.blocks.get_mut(hash)?;
         let at = entries.iter().position(|(form, _)| form.is_met_by(reply))?;

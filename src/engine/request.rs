@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::outstanding::Walk;
 use super::pool::{Session, Size, Standing};
 use super::{Action, Engine, LONGEST, Now, RequestOutcome, Timer};
-use crate::error::{Attempt, AttemptFailure, RequestError};
+use crate::error::{Attempt, AttemptFailure, BlockError, RequestError};
 use crate::message::{Inventory, InventoryKind, Message, Transaction};
 use crate::peer::{ConnectionId, PeerId};
 use crate::request::{Answer, Question, RequestOptions, TransactionNotFound};
@@ -19,7 +19,7 @@ use crate::wire::{BlockHash, Txid};
 
 /// Identifies a request; later ones have greater ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct RequestId(u64);
+pub(crate) struct RequestId(pub(super) u64);
 
 /// A request that has not ended.
 #[derive(Debug)]
@@ -190,6 +190,7 @@ impl Engine {
         self.over = true;
         self.end_watches();
         self.end_broadcasts(now);
+        self.fail_downloads(if *error == RequestError::Crashed { &BlockError::Crashed } else { &BlockError::Shutdown });
         let mut all: Vec<_> = self.requests.keys().copied().collect();
         all.sort_unstable();
         for id in all {
@@ -554,7 +555,7 @@ impl Engine {
         assert!(self.waiting.iter().all(|id| self.requests.contains_key(id)), "only open requests wait");
         for (&peer, session) in self.peers.iter().filter_map(|(id, peer)| Some((id, peer.session()?))) {
             session.outstanding.check();
-            for id in &session.outstanding.requests() {
+            for id in session.outstanding.requests().iter().filter(|&&id| !self.is_download(id)) {
                 let asked = self
                     .requests
                     .get(id)

@@ -13,7 +13,8 @@ use super::keepalive::{Due, Keepalive};
 use super::outbox::{Outbox, Sent};
 use super::{FrameRun, Link, PeerLimits, ProtocolError, Settings, Tally};
 use crate::message::{Message, NetworkAddress, Services, Version};
-use crate::wire::{Command, Frame, FrameDecoder, FrameError, FrameHeader, FramePart, sha256d};
+use crate::peer::StreamId;
+use crate::wire::{BlockHash, Command, Frame, FrameDecoder, FrameError, FrameHeader, FramePart, sha256d};
 
 /// The state machine of one connection; no I/O, no clock.
 ///
@@ -26,6 +27,8 @@ pub(crate) struct Connection {
     nonce: u64,
     decoder: FrameDecoder,
     payload: Payload,
+    /// Blocks whose payloads go to streams, in the order asked.
+    expected: Vec<(BlockHash, StreamId)>,
     batch: FrameBatch,
     events: VecDeque<Event>,
     outbox: Outbox,
@@ -63,6 +66,12 @@ pub(crate) enum Event {
     /// A payload above the stream threshold has begun and is being skipped; `start` has its first bytes (80 of a
     /// block).
     Oversized { command: Command, length: u64, start: Vec<u8> },
+    /// The payload of a block for a stream has begun.
+    BlockBegin { stream: StreamId, hash: BlockHash, length: u64, checksum: Option<[u8; 4]> },
+    /// The next bytes of it, its header among the first.
+    BlockBytes { bytes: Vec<u8> },
+    /// It is complete.
+    BlockEnd { stream: StreamId },
 }
 
 /// How far the handshake is.
@@ -77,8 +86,18 @@ enum Stage {
 #[derive(Debug)]
 enum Payload {
     None,
-    /// A large payload waits until room for it is granted.
-    AwaitRoom(FrameHeader),
+    /// A block of which not enough has come to say which one it is; only while a stream waits for one.
+    Identify {
+        header: FrameHeader,
+        start: Vec<u8>,
+    },
+    /// A block for a stream.
+    Stream(StreamId),
+    /// A large payload waits until room for it is granted; of one that had to be identified, `start` has come.
+    AwaitRoom {
+        header: FrameHeader,
+        start: Vec<u8>,
+    },
     Gather {
         header: FrameHeader,
         bytes: Vec<u8>,
@@ -110,6 +129,7 @@ impl Connection {
             nonce,
             decoder: FrameDecoder::new(settings.magic, settings.payload_limits()),
             payload: Payload::None,
+            expected: Vec::new(),
             batch: FrameBatch::default(),
             events: VecDeque::new(),
             outbox: Outbox::default(),
@@ -220,18 +240,28 @@ impl Connection {
     /// Bytes of room a large payload waits for; [`grant_room`](Self::grant_room) lets it go on.
     pub(crate) fn wants_room(&self) -> Option<usize> {
         match &self.payload {
-            Payload::AwaitRoom(header) => usize::try_from(header.length).ok(),
+            Payload::AwaitRoom { header, .. } => usize::try_from(header.length).ok(),
             _ => None,
         }
     }
 
     /// Lets the waiting payload be taken.
     pub(crate) fn grant_room(&mut self) {
-        if let Payload::AwaitRoom(header) = self.payload {
+        if let Payload::AwaitRoom { header, start } = &mut self.payload {
             // At most the stream threshold, which is a size of memory.
             let reserved = usize::try_from(header.length).unwrap_or(usize::MAX);
-            self.payload = Payload::Gather { header, bytes: Vec::new(), reserved };
+            self.payload = Payload::Gather { header: *header, bytes: std::mem::take(start), reserved };
         }
+    }
+
+    /// Gives the next block with this hash to a stream; the events tell of it.
+    pub(crate) fn expect_block(&mut self, hash: BlockHash, stream: StreamId) {
+        self.expected.push((hash, stream));
+    }
+
+    /// No stream waits any more for the blocks that do not pass.
+    pub(crate) fn retain_expected(&mut self, keep: impl Fn(StreamId) -> bool) {
+        self.expected.retain(|&(_, stream)| keep(stream));
     }
 
     /// Takes the room of payloads that ended here, to be given back; zero most of the time.
@@ -271,9 +301,16 @@ impl Connection {
     }
 
     fn take_parts(&mut self, now: Instant, unix: i64, input: &mut &[u8]) -> Result<(), ProtocolError> {
-        while self.may_take_more()
-            && let Some(part) = self.decoder.push(input)?
-        {
+        while self.may_take_more() {
+            // What comes behind the first bytes of a block may have to wait for room.
+            let most = match &self.payload {
+                Payload::Identify { start, .. } => START_LEN - start.len(),
+                _ => usize::MAX,
+            };
+            let (mut front, back) = input.split_at(most.min(input.len()));
+            let part = self.decoder.push(&mut front)?;
+            *input = &input[input.len() - back.len() - front.len()..];
+            let Some(part) = part else { break };
             match part {
                 FramePart::Whole(header, payload) => self.whole(now, unix, &header, payload, input.len())?,
                 FramePart::Start(header) => self.start(header),
@@ -286,7 +323,7 @@ impl Connection {
 
     fn may_take_more(&self) -> bool {
         // A peer that does not take our pongs is not read, so it cannot make us hold ever more of them.
-        !matches!(self.payload, Payload::AwaitRoom(_)) && self.outbox.urgent_bytes() <= URGENT_LIMIT
+        !matches!(self.payload, Payload::AwaitRoom { .. }) && self.outbox.urgent_bytes() <= URGENT_LIMIT
     }
 
     fn whole(
@@ -297,8 +334,12 @@ impl Connection {
         payload: &[u8],
         input_left: usize,
     ) -> Result<(), ProtocolError> {
+        if let Some((hash, stream)) = self.take_expected(header, payload) {
+            self.begin_stream(stream, hash, header, payload);
+            return self.end(now, unix);
+        }
         if header.length > self.settings.stream_threshold {
-            self.start(*header);
+            self.payload = self.unstreamed(*header, Vec::new());
             self.chunk(payload);
             return self.end(now, unix);
         }
@@ -313,13 +354,53 @@ impl Connection {
     }
 
     fn start(&mut self, header: FrameHeader) {
-        self.payload = if header.length > self.settings.stream_threshold {
-            Payload::Skip { header, start: Vec::new(), told: false }
-        } else if header.length > UNRESERVED_LEN {
-            Payload::AwaitRoom(header)
+        let may_be_streamed = header.command == Command::BLOCK && header.length >= START_LEN as u64;
+        self.payload = if may_be_streamed && !self.expected.is_empty() {
+            Payload::Identify { header, start: Vec::with_capacity(START_LEN) }
         } else {
-            Payload::Gather { header, bytes: Vec::new(), reserved: 0 }
+            self.unstreamed(header, Vec::new())
         };
+    }
+
+    /// What becomes of a payload of which `start` has come, and no stream wants it.
+    fn unstreamed(&self, header: FrameHeader, start: Vec<u8>) -> Payload {
+        if header.length > self.settings.stream_threshold {
+            Payload::Skip { header, start, told: false }
+        } else if header.length > UNRESERVED_LEN {
+            Payload::AwaitRoom { header, start }
+        } else {
+            Payload::Gather { header, bytes: start, reserved: 0 }
+        }
+    }
+
+    /// Takes the first stream that waits for the block that begins with these bytes.
+    fn take_expected(&mut self, header: &FrameHeader, start: &[u8]) -> Option<(BlockHash, StreamId)> {
+        if self.expected.is_empty() || header.command != Command::BLOCK || !self.is_established() {
+            return None;
+        }
+        let hash = BlockHash::from_wire(sha256d(start.get(..START_LEN)?));
+        let at = self.expected.iter().position(|&(expected, _)| expected == hash)?;
+        Some(self.expected.remove(at))
+    }
+
+    fn begin_stream(&mut self, stream: StreamId, hash: BlockHash, header: &FrameHeader, start: &[u8]) {
+        self.flush_batch();
+        let &FrameHeader { length, checksum, .. } = header;
+        self.events.push_back(Event::BlockBegin { stream, hash, length, checksum });
+        self.events.push_back(Event::BlockBytes { bytes: start.to_vec() });
+        self.payload = Payload::Stream(stream);
+    }
+
+    /// Enough has come of a block to say which one it is.
+    fn identified(&mut self, header: FrameHeader, start: Vec<u8>) {
+        if let Some((hash, stream)) = self.take_expected(&header, &start) {
+            return self.begin_stream(stream, hash, &header, &start);
+        }
+        self.payload = self.unstreamed(header, start);
+        if let Payload::Skip { .. } = self.payload {
+            // There is enough to tell of it, whatever follows.
+            self.chunk(&[]);
+        }
     }
 
     fn chunk(&mut self, chunk: &[u8]) {
@@ -332,6 +413,14 @@ impl Connection {
                 }
                 bytes.extend_from_slice(chunk);
             }
+            Payload::Identify { header, start } => {
+                start.extend_from_slice(chunk);
+                if start.len() == START_LEN {
+                    let (header, start) = (*header, std::mem::take(start));
+                    self.identified(header, start);
+                }
+            }
+            Payload::Stream(_) => self.events.push_back(Event::BlockBytes { bytes: chunk.to_vec() }),
             Payload::Skip { told: true, .. } => {}
             Payload::Skip { header, start, told } => {
                 let missing = START_LEN - start.len();
@@ -343,13 +432,20 @@ impl Connection {
                     self.events.push_back(Event::Oversized { command, length, start });
                 }
             }
-            Payload::None | Payload::AwaitRoom(_) => debug_assert!(false, "a chunk without a start"),
+            Payload::None | Payload::AwaitRoom { .. } => debug_assert!(false, "a chunk without a start"),
         }
     }
 
     fn end(&mut self, now: Instant, unix: i64) -> Result<(), ProtocolError> {
         let ended = std::mem::replace(&mut self.payload, Payload::None);
-        let Payload::Gather { header, bytes, reserved } = ended else { return Ok(()) };
+        let (header, bytes, reserved) = match ended {
+            Payload::Gather { header, bytes, reserved } => (header, bytes, reserved),
+            Payload::Stream(stream) => {
+                self.events.push_back(Event::BlockEnd { stream });
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         // Until a batch takes it over; an error, too, leaves it to whoever ends the connection.
         self.unused_room += reserved;
         if self.handle_control(now, unix, &header, &bytes)? {

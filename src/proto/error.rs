@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::block::PartialTreeError;
+use crate::block::{BlockFault, PartialTreeError};
 use crate::message::{ProofError, RejectCode};
 use crate::wire::{Command, DecodeError, FrameError};
 
@@ -66,6 +66,12 @@ pub enum ProtocolError {
     BadPartialTree(PartialTreeError),
     /// An `hdrsen` with a coinbase transaction, or miner info, that is not proven to be in its block.
     BadProof(ProofError),
+    /// A block that was read as it came is malformed, or not what its header says.
+    BadBlock(BlockFault),
+    /// What the peer sent of a block before it was lost is not in the block, as another peer proved.
+    ForgedBlock,
+    /// The peer stopped in the middle of a block.
+    BlockStalled,
     /// A requested block whose transactions do not give the merkle root in its header.
     BadMerkleRoot,
 }
@@ -90,6 +96,9 @@ impl ProtocolError {
             Self::DisconnectedHeaders => "disconnected_headers",
             Self::BadPartialTree(_) => "bad_partial_tree",
             Self::BadProof(_) => "bad_proof",
+            Self::BadBlock(_) => "bad_block",
+            Self::ForgedBlock => "forged_block",
+            Self::BlockStalled => "block_stalled",
             Self::BadMerkleRoot => "bad_merkle_root",
         }
     }
@@ -115,6 +124,9 @@ impl fmt::Display for ProtocolError {
             Self::DisconnectedHeaders => f.write_str("headers that do not follow from each other"),
             Self::BadPartialTree(error) => write!(f, "merkleblock with a broken tree: {error}"),
             Self::BadProof(error) => write!(f, "hdrsen without proof: {error}"),
+            Self::BadBlock(fault) => write!(f, "false block: {fault}"),
+            Self::ForgedBlock => f.write_str("sent bytes of a block that are not in it"),
+            Self::BlockStalled => f.write_str("stopped in the middle of a block"),
             Self::BadMerkleRoot => f.write_str("block whose transactions do not give its merkle root"),
         }
     }
@@ -127,6 +139,7 @@ impl Error for ProtocolError {
             Self::Malformed { error, .. } => Some(error),
             Self::BadPartialTree(error) => Some(error),
             Self::BadProof(error) => Some(error),
+            Self::BadBlock(fault) => Some(fault),
             _ => None,
         }
     }

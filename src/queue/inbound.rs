@@ -11,10 +11,10 @@ use super::level::Level;
 use super::link::LinkState;
 use crate::error::DisconnectReason;
 use crate::message::Version;
-use crate::peer::{ConnectionId, IdMap, PeerId};
+use crate::peer::{ConnectionId, IdMap, PeerId, StreamId};
 use crate::proto::FrameBatch;
 use crate::stats::QueueStats;
-use crate::wire::Command;
+use crate::wire::{BlockHash, Command};
 
 /// What a message thread is told, in order for each connection.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub(crate) enum Inbound {
     ReadAgain { connection: ConnectionId, peer: PeerId },
     /// A payload above the stream threshold is being skipped; `start` has its first bytes.
     Oversized { connection: ConnectionId, peer: PeerId, command: Command, length: u64, start: Vec<u8> },
+    /// A block for a stream has begun; `wanted` is false if the stream does not want it from there.
+    BlockBegan { connection: ConnectionId, peer: PeerId, stream: StreamId, size: u64, wanted: bool },
+    /// All of it came.
+    BlockEnded { connection: ConnectionId, peer: PeerId, stream: StreamId, hash: BlockHash },
     /// Half the outbound share of a watched connection is free again.
     Writable { peer: PeerId },
     /// A name was resolved, or not.

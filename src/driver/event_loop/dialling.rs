@@ -9,6 +9,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
 
 use super::EventLoop;
+use super::blocks::BlockIntake;
 use super::socket::{Open, Socket, Stage, count_control};
 use crate::error::DisconnectReason;
 use crate::peer::{ConnectionId, PeerAddress, PeerId};
@@ -124,6 +125,8 @@ impl EventLoop {
             ended: false,
             wanted: true,
             room: true,
+            block_room: true,
+            blocks: BlockIntake::default(),
             leftover: Vec::new(),
             paused_at: None,
             spent: 0,

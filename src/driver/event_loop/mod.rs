@@ -3,6 +3,7 @@
 //! The only code that names mio, whose edge-triggered rules it follows: read and write until the system says
 //! `WouldBlock`, or keep the socket on a list.
 
+mod blocks;
 mod dialling;
 mod socket;
 
@@ -192,6 +193,23 @@ impl EventLoop {
                 }
                 self.read_on(now, connection);
             }
+            Command::ExpectBlock { connection, hash, stream, queue } => {
+                if let Some(open) = self.open(connection) {
+                    open.connection.expect_block(hash, stream);
+                    open.blocks.expect(stream, queue);
+                    if open.blocks.has_many() {
+                        open.blocks.forget_closed();
+                        let blocks = &open.blocks;
+                        open.connection.retain_expected(|stream| blocks.expects(stream));
+                    }
+                }
+            }
+            Command::ResumeBlock { connection } => {
+                if let Some(open) = self.open(connection) {
+                    open.block_room = true;
+                }
+                self.read_on(now, connection);
+            }
             Command::Shutdown { flush_until } => {
                 let at_once = self.flush_until.is_some() || flush_until.is_none();
                 self.flush_until = if at_once { Some(now) } else { flush_until };
@@ -240,7 +258,7 @@ impl EventLoop {
         }
         let pause_limit = self.shared.config.pause_limit;
         let Some(open) = self.open(id) else { return };
-        let by_choice = !(open.wanted && open.room);
+        let by_choice = !open.is_wanted();
         if by_choice != open.paused_at.is_some() {
             open.paused_at = by_choice.then_some(now);
             open.connection.set_reading(now, !by_choice);
@@ -256,8 +274,7 @@ impl EventLoop {
     fn note_read_again(&self, id: ConnectionId) {
         if let Some(Socket { stage: Stage::Open(open), peer, .. }) = self.sockets.get(&id)
             && open.paused_at.is_some()
-            && open.wanted
-            && open.room
+            && open.is_wanted()
         {
             self.shared.tell_message_thread_of(*peer, Inbound::ReadAgain { connection: id, peer: *peer });
         }
@@ -514,6 +531,7 @@ impl EventLoop {
         log::debug!(target: "conduit::driver", "{peer}: closed: {reason}");
         if let Stage::Open(open) = &socket.stage {
             open.link.closed.store(true, Ordering::Release);
+            open.blocks.lose(id);
             let mut links = self.shared.links.write();
             if links.get(&peer).is_some_and(|link| link.connection == id) {
                 links.remove(&peer);

@@ -14,6 +14,9 @@ use crate::peer::{ConnectionId, PeerAddress, PeerId};
 use crate::proto::{Connection, Control, Event, FrameBatch};
 use crate::queue::inbound::Inbound;
 use crate::queue::link::LinkState;
+use crate::wire::Command;
+
+use super::blocks::{BlockIntake, Incoming};
 
 /// One connection from the dial to its end.
 pub(super) struct Socket {
@@ -52,6 +55,9 @@ pub(super) struct Open {
     pub(super) wanted: bool,
     /// The inbound budget has room.
     pub(super) room: bool,
+    /// The stream whose block is coming has room.
+    pub(super) block_room: bool,
+    pub(super) blocks: BlockIntake,
     /// Bytes read but not taken by the connection, which waits for room.
     pub(super) leftover: Vec<u8>,
     /// Since when we do not read, by our own choice.
@@ -64,7 +70,12 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn may_read(&self) -> bool {
-        self.wanted && self.room && self.connection.wants_read()
+        self.is_wanted() && self.connection.wants_read()
+    }
+
+    /// Whether nothing of ours stands against reading it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted && self.room && self.block_room
     }
 }
 
@@ -90,7 +101,7 @@ pub(super) fn take_bytes(
         count_control(shared, open);
         // What was whole before the fault is still delivered.
         while let Some(event) = open.connection.poll_event() {
-            take_event(shared, id, peer, open, event);
+            take_event(shared, id, peer, open, event)?;
         }
         result?;
         let unused = open.connection.take_unused_room();
@@ -105,26 +116,52 @@ pub(super) fn take_bytes(
     Ok(())
 }
 
-fn take_event(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, event: Event) {
+fn take_event(
+    shared: &Arc<Shared>,
+    connection: ConnectionId,
+    peer: PeerId,
+    open: &mut Open,
+    event: Event,
+) -> Result<(), DisconnectReason> {
     let inbound = match event {
         Event::Established(version) => {
             open.link.services.store(version.services.0, Ordering::Release);
             shared.links.write().insert(peer, open.link.clone());
             Inbound::Up { connection, peer, version }
         }
-        Event::Frames(batch) => return take_frames(shared, connection, peer, open, batch),
+        Event::Frames(batch) => {
+            take_frames(shared, connection, peer, open, batch);
+            return Ok(());
+        }
         Event::Limits(limits) => {
             // Callers' frames are held against it; the engine's own are smaller than every limit.
             open.link.limit.store(limits.max_recv_payload_length(), Ordering::Release);
-            return;
+            return Ok(());
         }
         Event::RoundTrip(round_trip) => Inbound::RoundTrip { peer, round_trip },
         Event::Oversized { command, length, start } => {
             add(&shared.counters.oversized, 1);
             Inbound::Oversized { connection, peer, command, length, start }
         }
+        Event::BlockBegin { stream, hash, length, checksum } => {
+            shared.counters.received.add(Command::BLOCK, 1);
+            add(&open.link.traffic.messages_received, 1);
+            let wanted = open.blocks.begin(connection, peer, Incoming { stream, hash, length, checksum })?;
+            Inbound::BlockBegan { connection, peer, stream, size: length, wanted }
+        }
+        Event::BlockBytes { bytes } => {
+            open.block_room = open.blocks.push(connection, bytes)?;
+            return Ok(());
+        }
+        Event::BlockEnd { stream } => {
+            // It lies in the stream's queue to its end, and what follows is not for that.
+            open.block_room = true;
+            let Some(hash) = open.blocks.end(connection) else { return Ok(()) };
+            Inbound::BlockEnded { connection, peer, stream, hash }
+        }
     };
     shared.tell_message_thread_of(peer, inbound);
+    Ok(())
 }
 
 fn take_frames(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, batch: FrameBatch) {

@@ -133,7 +133,7 @@ impl Engine {
             self.drop_check(now, id);
             self.update_main_peer(now);
             self.lose_broadcast_peer(now, id);
-            self.move_requests(now, id, session.outstanding.requests(), &reason);
+            self.move_requests(now, id, connection, session.outstanding.requests(), &reason);
             self.lose_watched_peer(now, connection);
             if was_verified && self.ready == 0 && reason != DisconnectReason::Shutdown {
                 self.tell_no_peers();

@@ -231,7 +231,7 @@ impl Engine {
         true
     }
 
-    fn end_connection(&mut self, now: Now, id: PeerId, reason: DisconnectReason) {
+    pub(in crate::engine) fn end_connection(&mut self, now: Now, id: PeerId, reason: DisconnectReason) {
         let Some(connection) = self.peers.get(&id).and_then(Peer::connection) else {
             self.forget_if_removed(now, id);
             return;

@@ -17,6 +17,8 @@ pub(in crate::engine) struct Measured {
     pub(super) latency: Option<Duration>,
     /// Smoothed rate at which large replies come, bytes a second.
     pub(super) throughput: Option<f64>,
+    /// Smoothed size of the blocks that came from it, bytes.
+    block_size: Option<f64>,
     /// Requests that failed in a row.
     pub(super) failures: u32,
     /// How long it kept us waiting in vain for what is answered at once; less with each ping that comes back.
@@ -53,6 +55,10 @@ impl Measured {
     fn add_latency(&mut self, sample: Duration) {
         // As TCP smooths its round trips (RFC 6298).
         self.latency = Some(self.latency.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
+    }
+
+    fn add_block_size(&mut self, sample: f64) {
+        self.block_size = Some(self.block_size.map_or(sample, |smoothed| smoothed * 0.75 + sample * 0.25));
     }
 
     fn add_throughput(&mut self, sample: f64) {
@@ -133,6 +139,37 @@ impl Engine {
         {
             measured.add_latency(now.instant.saturating_duration_since(asked));
         }
+    }
+
+    /// A block has come to its end; its rate counts unless it was us who were slow.
+    pub(in crate::engine) fn measure_block(
+        &mut self,
+        now: Now,
+        id: PeerId,
+        began: Instant,
+        size: u64,
+        is_rate_known: bool,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let measured = &mut peer.measured;
+        measured.add_block_size(size as f64);
+        if let super::State::Ready(session) = &mut peer.state {
+            session.bulk_until = Some(now.instant);
+        }
+        let took = now.instant.saturating_duration_since(began).as_secs_f64().max(1e-6);
+        if is_rate_known && size >= MEASURED_BULK as u64 {
+            measured.add_throughput(size as f64 / took);
+        }
+    }
+
+    /// How many blocks a peer is asked for at once: as many as keep it busy while the next questions are on their way.
+    pub(in crate::engine) fn block_limit(&self, id: PeerId) -> usize {
+        let Some(measured) = self.peers.get(&id).map(|peer| &peer.measured) else { return 0 };
+        let throughput = measured.throughput.unwrap_or(UNKNOWN_THROUGHPUT);
+        let ahead = throughput * AHEAD.max(measured.latency.unwrap_or_default() * 4).as_secs_f64();
+        let blocks = ahead / measured.block_size.unwrap_or(NOMINAL_BULK).max(1.0);
+        // Between the limits, so the cast cuts nothing.
+        blocks.clamp(LEAST_BLOCKS, MOST_BLOCKS) as usize
     }
 
     /// How long a peer has to answer a small request before another is asked as well.
@@ -305,6 +342,12 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 const LONG_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes a second that a peer is trusted with before it is measured.
 const UNKNOWN_THROUGHPUT: f64 = 4e6;
+/// How much of a peer's time is asked for ahead.
+const AHEAD: Duration = Duration::from_millis(500);
+/// How many blocks a peer is asked for at once, at least and at most; nodes themselves ask for 16 (section 1.5 of the
+/// wire specification).
+const LEAST_BLOCKS: f64 = 2.0;
+const MOST_BLOCKS: f64 = 16.0;
 /// The size by which large replies are reckoned, bytes.
 const NOMINAL_BULK: f64 = 1e6;
 /// Replies below this say more about the way than about the rate, bytes.

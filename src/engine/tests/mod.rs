@@ -15,6 +15,7 @@ mod watches;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Action, BroadcastId, Engine, Now, Random, Record, RequestId, RequestOutcome, WatchId};
@@ -27,7 +28,8 @@ use crate::message::{
     Version,
 };
 use crate::network::Network;
-use crate::peer::{ConnectionId, PeerId, PeerState};
+use crate::peer::{ConnectionId, PeerId, PeerState, StreamId};
+use crate::queue::block::BlockQueue;
 use crate::queue::events::Event;
 use crate::queue::message::Queued;
 use crate::request::{Answer, Question, RequestOptions};
@@ -61,8 +63,19 @@ struct World {
     watched: Vec<(WatchId, Queued<Watched>)>,
     ended_watches: Vec<WatchId>,
     saves: usize,
+    /// Blocks that streams wait for, as the event loop knows it.
+    expected: Vec<Expected>,
     /// Every action in words, if wanted.
     log: Option<Vec<String>>,
+}
+
+/// A block that a stream waits for on a connection.
+#[derive(Debug)]
+struct Expected {
+    connection: ConnectionId,
+    hash: BlockHash,
+    stream: StreamId,
+    queue: Arc<BlockQueue>,
 }
 
 impl World {
@@ -91,6 +104,7 @@ impl World {
             watched: Vec::new(),
             ended_watches: Vec::new(),
             saves: 0,
+            expected: Vec::new(),
             log: None,
         }
     }
@@ -136,6 +150,10 @@ impl World {
                     assert!(is_up, "{message:?} was sent on a connection that is not up");
                     self.sent.push((connection, message));
                 }
+                Action::ExpectBlock { connection, hash, stream, queue } => {
+                    self.expected.push(Expected { connection, hash, stream, queue });
+                }
+                Action::FailBlock { queue, error } => queue.fail(error),
                 Action::Serve { peer } => self.announce_to(peer),
                 Action::Complete { request, outcome } => {
                     let earlier = self.outcomes.insert(request, outcome);

@@ -9,11 +9,12 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
+use super::block::BlockQueue;
 use super::link::LinkState;
 use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, PeerAddress, PeerId};
+use crate::peer::{ConnectionId, PeerAddress, PeerId, StreamId};
 use crate::proto::{FrameRun, Tally};
-use crate::wire::{self, Frame};
+use crate::wire::{self, BlockHash, Frame};
 use budget::Budget;
 use open_run::OpenRun;
 
@@ -36,6 +37,10 @@ pub(crate) enum Command {
     SetReading { connection: ConnectionId, reading: bool },
     /// The inbound budget has room for it again.
     Resume { connection: ConnectionId },
+    /// Put the next block with this hash into the queue of a stream.
+    ExpectBlock { connection: ConnectionId, hash: BlockHash, stream: StreamId, queue: Arc<BlockQueue> },
+    /// The stream that it fills has room again, or is gone.
+    ResumeBlock { connection: ConnectionId },
     /// End everything, at once or when all frames have left, at the latest at the given instant.
     Shutdown { flush_until: Option<Instant> },
 }

@@ -265,6 +265,8 @@ impl Session {
                 peer.inventory_limit = (bytes.saturating_sub(8) / 36).max(1) as usize;
             }
             Event::RoundTrip(_) | Event::Oversized { .. } => {}
+            // The node streams no blocks.
+            Event::BlockBegin { .. } | Event::BlockBytes { .. } | Event::BlockEnd { .. } => {}
         }
         Ok(())
     }
