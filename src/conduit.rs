@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::broadcast::{Broadcast, BroadcastOptions, Broadcasts, read_transaction};
 use crate::config::Config;
-use crate::download::{self, BlockOptions, BlockStream, PendingBlock};
+use crate::download::{self, BlockOptions, BlockStream, Blocks, BlocksOptions, PendingBlock};
 use crate::driver::{Shared, deadline_after, random_seed};
 use crate::error::{
     AddPeersError, AddressError, BlockError, BroadcastError, ConfigError, RequestError, SendError, SendFailure, StartError,
@@ -259,6 +259,44 @@ impl Conduit {
     /// As [`block_with`](Self::block_with), where it can be known at once.
     pub fn block_nowait(&self, hash: BlockHash, options: &BlockOptions) -> Result<PendingBlock, BlockError> {
         download::open(self.shared(), hash, options, false)
+    }
+
+    /// Fetches many blocks over all peers, and gives each once it is proven, in the order of the hashes.
+    ///
+    /// As [`blocks_with`](Self::blocks_with), with the options at their defaults.
+    ///
+    /// ```no_run
+    /// # fn index(_: &conduit::message::Block) {}
+    /// # fn example(conduit: &conduit::Conduit, hashes: Vec<conduit::BlockHash>) -> Result<(), conduit::BlockError> {
+    /// use std::io::Read;
+    /// use conduit::FetchedBlock;
+    ///
+    /// for block in conduit.blocks(hashes) {
+    ///     match block.result? {
+    ///         FetchedBlock::Whole(block) => index(&block),
+    ///         FetchedBlock::Stream(mut stream) => {
+    ///             while let Some(chunk) = stream.next_chunk()? {
+    ///                 println!("{} bytes", chunk.bytes().len());
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn blocks<I: IntoIterator<Item = BlockHash>>(&self, hashes: I) -> Blocks<I::IntoIter> {
+        self.blocks_with(hashes, BlocksOptions::new())
+    }
+
+    /// Fetches many blocks over all peers, within a window of bytes, in order or as they come.
+    ///
+    /// The result is an iterator that does the work as it is asked; its errors are those of single blocks, and it goes on
+    /// behind them.
+    pub fn blocks_with<I>(&self, hashes: I, options: BlocksOptions) -> Blocks<I::IntoIter>
+    where
+        I: IntoIterator<Item = BlockHash>,
+    {
+        Blocks::new(hashes.into_iter(), options, self.clone())
     }
 
     /// Queues a message for a peer, waiting while its outbound queue is full.

@@ -47,7 +47,9 @@ pub use broadcast::{
 };
 pub use conduit::Conduit;
 pub use config::Config;
-pub use download::{BlockOptions, BlockStream, PendingBlock, Transactions};
+pub use download::{
+    BlockOptions, BlockOutcome, BlockStream, Blocks, BlocksOptions, FetchedBlock, PendingBlock, Transactions,
+};
 pub use driver::{Dialler, Resolver, Socks5, SystemResolver};
 pub use error::{BlockError, DisconnectReason, Harm, RequestError, SendError};
 pub use message::{GetBlockTxn, GetBlocks, GetHdrsEn, GetHeaders, Message};

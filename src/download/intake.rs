@@ -10,7 +10,7 @@ use crate::block::{BlockSummary, Chunk, ChunkContent};
 use crate::driver::Shared;
 use crate::error::BlockError;
 use crate::message::BlockHeader;
-use crate::peer::{PeerId, StreamId};
+use crate::peer::{ConnectionId, PeerId, StreamId};
 use crate::proto::ProtocolError;
 use crate::queue::block::{BlockQueue, Part, Taken};
 use crate::wire::BlockHash;
@@ -75,6 +75,16 @@ impl Intake {
 
     pub(super) const fn peer(&self) -> Option<PeerId> {
         self.peer
+    }
+
+    /// Whom it was asked of, if that peer has not begun.
+    pub(super) fn asked(&self) -> Option<ConnectionId> {
+        self.queue.asked()
+    }
+
+    /// Where it is coming from.
+    pub(super) fn coming(&self) -> Option<ConnectionId> {
+        self.queue.coming()
     }
 
     /// Bytes handed out, what is ahead included.

@@ -4,8 +4,10 @@
 //! bytes, and `engine::download` says who is asked.
 
 mod intake;
+mod many;
 mod options;
 mod pending;
+mod slot;
 mod stream;
 mod transactions;
 mod transfer;
@@ -19,8 +21,10 @@ use crate::error::BlockError;
 use crate::queue::block::BlockQueue;
 use crate::wire::BlockHash;
 
+pub use many::{Blocks, BlocksOptions};
 pub use options::BlockOptions;
 pub use pending::PendingBlock;
+pub use slot::{BlockOutcome, FetchedBlock};
 pub use stream::BlockStream;
 pub use transactions::Transactions;
 

@@ -337,13 +337,28 @@ impl Engine {
     /// Asks the next best peer, or waits for one, or ends the download.
     fn download(&mut self, now: Now, id: StreamId) {
         let Some(download) = self.downloads.open.get(&id) else { return };
-        if download.deadline().is_some_and(|deadline| now.instant >= deadline) {
+        if download.deadline().is_some_and(|deadline| now.instant >= deadline) && !self.waits_for_its_turn(now, id) {
             return self.give_up_download(id);
         }
         match self.next_for_download(now, id) {
             Some(peer) => self.ask_for_download(now, id, peer),
             None => self.wait_with_download(now, id),
         }
+    }
+
+    /// Whether all that a download lacks is that peers are done with what they were asked for before.
+    fn waits_for_its_turn(&mut self, now: Now, id: StreamId) -> bool {
+        let Some(download) = self.downloads.open.get(&id) else { return false };
+        let sessions = self.peers.iter().filter_map(|(&id, peer)| Some((id, peer.session()?)));
+        let is_at_work = |&(peer, session): &(PeerId, &Session)| {
+            let has_enough = session.outstanding.bulk() >= self.block_limit(peer);
+            has_enough && download.may_ask(peer, session) && !self.is_held_up(peer)
+        };
+        let waits = sessions.into_iter().any(|session| is_at_work(&session));
+        if waits && let Some(download) = self.downloads.open.get_mut(&id) {
+            download.progress = Some(now.instant);
+        }
+        waits
     }
 
     /// The peer that is asked next.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Transaction, TransactionView};
-use crate::block::{MerkleError, merkle_root};
+use crate::block::{BlockSummary, MerkleError, merkle_root};
 use crate::wire::{
     BlockHash, DecodeError, MerkleRoot, Reader, SharedBytes, compact_size_len, sha256d, write_compact_size,
 };
@@ -147,6 +147,14 @@ impl Block {
         let len = payload.len() - reader.rest().len();
         let raw = payload.slice(0..len).ok_or(DecodeError::UnexpectedEnd)?.compacted();
         Ok(Self::with_summary(raw, header, transaction_count))
+    }
+
+    /// Takes the bytes of a block that was scanned and proven.
+    pub(crate) fn of_proven(raw: Vec<u8>, summary: &BlockSummary) -> Self {
+        let &BlockSummary { header, hash, transactions, .. } = summary;
+        // Each of them has bytes in memory.
+        let transaction_count = usize::try_from(transactions).unwrap_or(usize::MAX);
+        Self { raw: raw.into(), summary: Arc::new(Summary { header, hash, transaction_count }) }
     }
 
     fn with_summary(raw: SharedBytes, header: BlockHeader, transaction_count: usize) -> Self {

@@ -96,6 +96,10 @@ impl BlockQueue {
             return false;
         }
         state.turn = Turn::Asked(connection);
+        // Who waits for several blocks looks whose turn it is.
+        let waker = state.waker.take();
+        drop(state);
+        waker.into_iter().for_each(wake);
         true
     }
 
@@ -151,6 +155,22 @@ impl BlockQueue {
         state.turn = Turn::Nobody;
         state.is_full = false;
         self.put(state, Part::Failed(error));
+    }
+
+    /// Whom the block was asked of, if that peer has not begun.
+    pub(crate) fn asked(&self) -> Option<ConnectionId> {
+        match self.state.lock().turn {
+            Turn::Asked(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Who is in the middle of the block.
+    pub(crate) fn coming(&self) -> Option<ConnectionId> {
+        match self.state.lock().turn {
+            Turn::Sends(connection) => Some(connection),
+            _ => None,
+        }
     }
 
     pub(crate) fn level(&self) -> Level {

@@ -7,6 +7,7 @@
 mod support;
 
 mod losses;
+mod many;
 mod streams;
 
 use std::io::Read;

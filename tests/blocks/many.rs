@@ -1,0 +1,136 @@
+//! Many blocks over several peers: every one once, right, in order, within the window.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use conduit::testnode::{GeneratedBlock, TestNode};
+use conduit::{BlockError, BlockHash, BlockOutcome, BlocksOptions, Conduit, FetchedBlock};
+
+use super::{config, connect, nodes, raw, read_chunks};
+
+fn several(nodes: &[TestNode], count: usize, bytes: std::ops::RangeInclusive<u64>) -> Vec<GeneratedBlock> {
+    let blocks = GeneratedBlock::several(11, count, bytes);
+    for node in nodes {
+        blocks.iter().for_each(|block| node.offer(block));
+    }
+    blocks
+}
+
+fn hashes(blocks: &[GeneratedBlock]) -> Vec<BlockHash> {
+    blocks.iter().map(GeneratedBlock::hash).collect()
+}
+
+fn is_whole(outcome: BlockOutcome, block: &GeneratedBlock) -> bool {
+    outcome.hash == block.hash() && outcome.into_block().unwrap().raw()[..] == raw(block)[..]
+}
+
+#[test]
+fn blocks_come_in_the_order_of_their_hashes_from_all_peers() {
+    let nodes = nodes(4);
+    let conduit = connect(&nodes, config());
+    let blocks = several(&nodes, 120, 200..=200_000);
+    let mut count = 0;
+    for (outcome, block) in conduit.blocks(hashes(&blocks)).zip(&blocks) {
+        assert_eq!(outcome.index, count);
+        assert!(is_whole(outcome, block), "block {count}");
+        count += 1;
+    }
+    assert_eq!(count, 120);
+    let served = |node: &TestNode| node.received(conduit::Command::GETDATA);
+    assert!(nodes.iter().all(|node| served(node) > 0), "{:?}", nodes.iter().map(served).collect::<Vec<_>>());
+    assert_eq!(nodes.iter().map(served).sum::<u64>(), 120, "each was asked for once");
+}
+
+#[test]
+fn blocks_can_come_as_they_are_there() {
+    let nodes = nodes(2);
+    nodes[0].set_latency(Duration::from_millis(20));
+    let conduit = connect(&nodes, config());
+    let blocks = several(&nodes, 60, 200..=50_000);
+    let by_hash: HashMap<BlockHash, &GeneratedBlock> = blocks.iter().map(|block| (block.hash(), block)).collect();
+    let mut seen = vec![false; blocks.len()];
+    for outcome in conduit.blocks_with(hashes(&blocks), BlocksOptions::new().in_order(false)) {
+        assert!(!std::mem::replace(&mut seen[outcome.index as usize], true), "once");
+        assert_eq!(outcome.hash, blocks[outcome.index as usize].hash());
+        let block = by_hash[&outcome.hash];
+        assert!(is_whole(outcome, block));
+    }
+    assert!(seen.iter().all(|seen| *seen));
+}
+
+#[test]
+fn larger_blocks_come_as_streams_in_their_place() {
+    let nodes = nodes(2);
+    let conduit = connect(&nodes, config());
+    let blocks = several(&nodes, 40, 10_000..=3_000_000);
+    let options = BlocksOptions::new().whole(500_000).window(8 << 20);
+    let mut streams = 0;
+    for in_order in [true, false] {
+        for outcome in conduit.blocks_with(hashes(&blocks), options.clone().in_order(in_order)) {
+            let block = &blocks[outcome.index as usize];
+            match outcome.result.unwrap() {
+                FetchedBlock::Whole(whole) => {
+                    assert!(block.size() <= 500_000);
+                    assert!(whole.raw()[..] == raw(block)[..]);
+                }
+                FetchedBlock::Stream(mut stream) => {
+                    streams += 1;
+                    assert_eq!(stream.size(), block.size());
+                    assert!(read_chunks(&mut stream).unwrap() == raw(block));
+                }
+            }
+        }
+    }
+    assert!(streams > 10, "{streams}");
+}
+
+#[test]
+fn a_block_that_nobody_has_does_not_hold_up_the_others_for_long() {
+    let nodes = nodes(2);
+    let conduit = connect(&nodes, config());
+    let blocks = several(&nodes, 20, 200..=5_000);
+    let mut hashes = hashes(&blocks);
+    hashes.insert(7, BlockHash::from_wire([3; 32]));
+    let options = BlocksOptions::new().timeout(Duration::from_millis(300));
+    let outcomes: Vec<_> = conduit.blocks_with(hashes.clone(), options).collect();
+    assert_eq!(outcomes.len(), 21);
+    for (outcome, hash) in outcomes.iter().zip(&hashes) {
+        assert_eq!(outcome.hash, *hash);
+        let unknown = matches!(outcome.result, Err(BlockError::TimedOut { at: 0, .. }));
+        assert_eq!(outcome.result.is_err(), outcome.index == 7);
+        assert_eq!(unknown, outcome.index == 7, "{outcome:?}");
+    }
+}
+
+#[test]
+fn an_endless_list_is_taken_only_as_far_as_there_is_room() {
+    let nodes = nodes(1);
+    let conduit = connect(&nodes, config());
+    let blocks = several(&nodes, 50, 300_000..=300_000);
+    let mut asked = 0;
+    let endless = hashes(&blocks).into_iter().cycle().inspect(|_| asked += 1);
+    let options = BlocksOptions::new().whole(1 << 20).window(6 << 20);
+    let mut outcomes = conduit.blocks_with(endless, options);
+    for block in blocks.iter().cycle().take(70) {
+        assert!(is_whole(outcomes.next().unwrap(), block));
+    }
+    drop(outcomes);
+    // 6 MiB hold 20 of them.
+    assert!(asked <= 70 + 20, "{asked}");
+}
+
+#[test]
+fn contradictions_and_shutdowns_are_told_for_each() {
+    let nodes = nodes(1);
+    let conduit = connect(&nodes, config());
+    let blocks = several(&nodes, 3, 200..=300);
+    let options = BlocksOptions::new().whole(1 << 20).window(1 << 20);
+    let outcomes: Vec<_> = conduit.blocks_with(hashes(&blocks), options).map(|outcome| outcome.result).collect();
+    assert!(outcomes.len() == 3 && outcomes.iter().all(|o| matches!(o, Err(BlockError::Invalid { .. }))));
+    conduit.shutdown();
+    let outcomes: Vec<_> = conduit.blocks(hashes(&blocks)).map(|outcome| outcome.result).collect();
+    assert!(outcomes.len() == 3 && outcomes.iter().all(|o| matches!(o, Err(BlockError::Shutdown))));
+    let never_started = Conduit::new(config()).unwrap();
+    let mut outcomes = never_started.blocks(hashes(&blocks)).map(|outcome| outcome.result);
+    assert!(matches!(outcomes.next(), Some(Err(BlockError::NotStarted))));
+}
