@@ -261,9 +261,8 @@ impl Faults {
                         treatment.delay += if active.take_turn() { delay } else { Duration::ZERO };
                     }
                     FaultKind::Throttle(rate) => {
-                        if active.take_turn() {
-                            treatment.rate = Some(treatment.rate.map_or(rate, |other| other.min(rate)).max(1));
-                        }
+                        let rate = active.take_turn().then_some(rate.max(1));
+                        treatment.rate = [treatment.rate, rate].into_iter().flatten().min();
                     }
                     FaultKind::CloseAfter(limit) | FaultKind::StallAfter(limit) => {
                         let sent = active.of_line(whom.line);

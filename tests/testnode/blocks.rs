@@ -219,7 +219,7 @@ fn a_peer_that_does_not_read_costs_little_and_holds_up_nobody() {
         return;
     }
     let node = start();
-    let large = offered(&node, BlockPlan::of_size(1, 300_000_000).without_checksum());
+    let large = offered(&node, BlockPlan::of_size(1, 60_000_000).without_checksum());
     let small = offered(&node, BlockPlan::of_size(2, 100_000));
     // Whatever is made once is there now.
     let mut other = Reader::connect(&node);
