@@ -6,12 +6,13 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conduit::testnode::{TestNode, TestNodeConfig, transaction};
+use conduit::message::Inventory;
+use conduit::testnode::{BlockPlan, GeneratedBlock, TestNode, TestNodeConfig, transaction};
 use serde_json::Value;
 
 use support::PATIENCE;
@@ -46,6 +47,42 @@ fn push_reaches_every_peer_and_says_how_fast() {
         // They were distinct and real, or the node would not have them.
         assert_eq!(node.mempool().len(), 500);
     }
+}
+
+#[test]
+fn a_test_node_makes_blocks_of_any_size_and_lies_about_them() {
+    let args = ["--block", "bytes=300000,seed=3", "--block", "count=5,size=10,giant=9000,unchecked"];
+    let faults = ["--fault", "forge=100,times=1", "--fault", "extend,command=block,times=1"];
+    let (mut program, address) = node(&[&args[..], &faults].concat());
+    program.write("block count=3,size=60\n");
+    let plans = [
+        BlockPlan::of_size(3, 300_000),
+        BlockPlan::of_count(0, 5, 10).giant(9_000).without_checksum(),
+        BlockPlan::of_count(0, 3, 60),
+    ];
+    let blocks = plans.map(GeneratedBlock::new);
+    for block in &blocks {
+        let line = format!("block {} {} {}", block.hash(), block.size(), block.transaction_count());
+        assert_eq!(program.line(), line);
+    }
+    let conduit = conduit::Conduit::new(conduit::Config::new(conduit::Network::Regtest)).unwrap();
+    let messages = conduit.subscribe([conduit::Command::BLOCK]).unwrap();
+    let peer = conduit.add_peers([address.as_str()]).unwrap()[0];
+    conduit.start().unwrap();
+    conduit.wait_for_peers(1, PATIENCE).unwrap();
+    let mut honest = Vec::new();
+    blocks[0].reader().read_to_end(&mut honest).unwrap();
+    let mut lie = honest.clone();
+    // In the middle of the id that a coinbase spends.
+    lie[100] ^= 0xff;
+    for wanted in [lie, honest] {
+        let item = Inventory::block(blocks[0].hash());
+        conduit.send(peer, conduit::Message::GetData(vec![item])).unwrap();
+        let conduit::Message::Block(block) = messages.recv_timeout(PATIENCE).unwrap().message else { panic!() };
+        assert!(block.raw()[..] == wanted);
+    }
+    conduit.shutdown();
+    assert_eq!(program.end(), (Some(0), vec![], String::new()));
 }
 
 #[test]
@@ -471,6 +508,9 @@ fn bad_arguments_are_named() {
         ("testnode", &["--fault", "reject=300"], "--fault reject=300: "),
         ("testnode", &["--flood", "tx:many:250"], "--flood tx:many:250: "),
         ("testnode", &["--flood", "cats:1:2"], "--flood cats:1:2: expected tx, inv or headers"),
+        ("testnode", &["--fault", "stall"], "--fault stall: stall: its value is missing"),
+        ("testnode", &["--block", "size=9"], "--block size=9: expected bytes, or count and size"),
+        ("testnode", &["--block", "bytes=9,cats"], "--block bytes=9,cats: cats: nothing that is known"),
         ("testnode", &["--nodes", "0"], "--nodes 0: "),
         ("testnode", &["stop"], "stop: no such argument"),
         ("broadcast", &["--network", "regtest", "00"], "--connect: needed on regtest"),

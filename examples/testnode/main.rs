@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use conduit::Command;
-use conduit::testnode::{Fault, FaultKind, TestNode, TestNodeConfig, transaction};
-use spec::{FaultSpec, FloodSpec, Time};
+use conduit::testnode::{BlockPlan, Fault, FaultKind, GeneratedBlock, TestNode, TestNodeConfig, transaction};
+use spec::{BlockSpec, FaultSpec, FloodSpec, Time};
 use support::{Args, Failure, run};
 
 const USAGE: &str = "\
@@ -32,8 +32,16 @@ Prints `listening on IP:PORT` first, then runs until it is killed.
   --tx-per-second N     make so many transactions a second
   --tx-size BYTES       of so many bytes each [250]
   --mempool N           hold N transactions from the start, and print `transaction TXID` for each
+  --block SPEC          make this block whenever it is asked for, and print `block HASH BYTES TRANSACTIONS`;
+                        may be repeated; what it is, separated by commas:
+                          bytes=N             so many bytes of transactions of usual sizes, one in 2,000 of 100 kB
+                          count=N,size=N      or so many transactions of one size, at least 60, or 10
+                          giant=N             one transaction of so many bytes in the middle
+                          seed=N              another block with each number [0]
+                          unchecked           without a checksum, which makes it ready sooner
+                        as in --block bytes=4500000000,seed=7
   --until-eof           run until standard input ends; its lines are commands:
-                        mine [N], fault SPEC, clear, flood SPEC, drop, refuse on|off, read on|off
+                        mine [N], block SPEC, fault SPEC, clear, flood SPEC, drop, refuse on|off, read on|off
 
 Faults, on every node:
   --fault SPEC          may be repeated; one kind, and what it concerns, separated by commas:
@@ -41,6 +49,14 @@ Faults, on every node:
                           withhold            what would be sent is not
                           corrupt             what is sent has a wrong checksum
                           close=BYTES         the connection ends after so many bytes
+                          stall=BYTES         nothing is sent any more after so many bytes
+                          throttle=N          what is sent leaves at N bytes a second
+                          extend              what is sent has an extended header
+                          falsify=N           byte N of a block is wrong, from 0; the checksum is the honest one's
+                          forge=N             the same, and the checksum fits
+                          shorten=N           a block lacks its last N bytes
+                          miscount=N          a block claims N transactions more, or fewer
+                          busy                a block is not sent; the node says that it is too busy
                           ignore              what comes in is thrown away
                           reject=CODE[:TEXT]  what comes in is rejected; the code is a number, as 16 or 0x10
                           silence             nothing is said any more
@@ -66,6 +82,7 @@ struct Options {
     tx_per_second: u64,
     tx_size: usize,
     mempool: u64,
+    blocks: Vec<BlockPlan>,
     until_eof: bool,
     faults: Vec<Fault>,
     refuse: bool,
@@ -107,6 +124,7 @@ fn parse(args: &mut Args) -> Result<Options, Failure> {
         tx_per_second: 0,
         tx_size: 250,
         mempool: 0,
+        blocks: Vec::new(),
         until_eof: false,
         faults: Vec::new(),
         refuse: false,
@@ -125,6 +143,7 @@ fn parse(args: &mut Args) -> Result<Options, Failure> {
             "--tx-per-second" => options.tx_per_second = args.value()?,
             "--tx-size" => options.tx_size = args.value()?,
             "--mempool" => options.mempool = args.value()?,
+            "--block" => options.blocks.push(args.value::<BlockSpec>()?.0),
             "--until-eof" => options.until_eof = true,
             "--fault" => options.faults.push(args.value::<FaultSpec>()?.0),
             "--flood" => options.faults.push(Fault::new(FaultKind::Flood(args.value::<FloodSpec>()?.0))),
@@ -177,6 +196,17 @@ fn announce(nodes: &[TestNode], options: &Options) -> io::Result<()> {
         writeln!(out, "transaction {}", payment.txid())?;
         nodes[0].submit(payment);
     }
+    out.flush()?;
+    drop(out);
+    options.blocks.iter().try_for_each(|plan| offer(nodes, *plan))
+}
+
+/// Makes a block ready on every node.
+fn offer(nodes: &[TestNode], plan: BlockPlan) -> io::Result<()> {
+    let block = GeneratedBlock::new(plan);
+    nodes.iter().for_each(|node| node.offer(&block));
+    let mut out = io::stdout().lock();
+    writeln!(out, "block {} {} {}", block.hash(), block.size(), block.transaction_count())?;
     out.flush()
 }
 
@@ -215,6 +245,10 @@ fn obey(nodes: &[TestNode], line: &str) -> Result<(), String> {
         "" => {}
         "mine" if rest.is_empty() => drop(nodes[0].mine(1)),
         "mine" => drop(nodes[0].mine(rest.parse().map_err(|error| format!("{line}: {error}"))?)),
+        "block" => {
+            let plan = rest.parse::<BlockSpec>().map_err(|error| format!("{line}: {error}"))?.0;
+            offer(nodes, plan).map_err(|error| error.to_string())?;
+        }
         "fault" => {
             let fault = rest.parse::<FaultSpec>().map_err(|error| format!("{line}: {error}"))?.0;
             nodes.iter().for_each(|node| node.inject(fault.clone()));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use conduit::Command;
 use conduit::message::RejectCode;
-use conduit::testnode::{Fault, FaultKind, Flood};
+use conduit::testnode::{BlockPlan, Fault, FaultKind, Flood};
 
 /// A time with its unit: `20ms`, `1.5s`.
 pub(crate) struct Time(pub(crate) Duration);
@@ -16,6 +16,9 @@ pub(crate) struct FaultSpec(pub(crate) Fault);
 
 /// `KIND:COUNT:SIZE`.
 pub(crate) struct FloodSpec(pub(crate) Flood);
+
+/// `bytes=N` or `count=N,size=N`, and what else is said of the block, separated by commas.
+pub(crate) struct BlockSpec(pub(crate) BlockPlan);
 
 impl FromStr for Time {
     type Err = String;
@@ -70,6 +73,14 @@ fn read_kind(key: &str, value: Option<&str>) -> Result<FaultKind, String> {
         ("withhold", None) => FaultKind::Withhold,
         ("corrupt", None) => FaultKind::CorruptChecksum,
         ("close", Some(value)) => FaultKind::CloseAfter(value.parse().map_err(|error| format!("{error}"))?),
+        ("stall", Some(value)) => FaultKind::StallAfter(number(key, value)?),
+        ("throttle", Some(value)) => FaultKind::Throttle(number(key, value)?),
+        ("extend", None) => FaultKind::ExtendHeader,
+        ("falsify", Some(value)) => FaultKind::Falsify { at: number(key, value)?, checksum_fits: false },
+        ("forge", Some(value)) => FaultKind::Falsify { at: number(key, value)?, checksum_fits: true },
+        ("shorten", Some(value)) => FaultKind::Shorten(number(key, value)?),
+        ("miscount", Some(value)) => FaultKind::Miscount(number(key, value)?),
+        ("busy", None) => FaultKind::TooBusy,
         ("ignore", None) => FaultKind::Ignore,
         ("reject", Some(value)) => {
             let (code, reason) = value.split_once(':').unwrap_or((value, ""));
@@ -83,7 +94,8 @@ fn read_kind(key: &str, value: Option<&str>) -> Result<FaultKind, String> {
         ("silence", None) => FaultKind::Silence,
         ("idle", None) => FaultKind::Idle,
         ("flood", Some(value)) => FaultKind::Flood(value.parse::<FloodSpec>()?.0),
-        ("delay" | "close" | "reject" | "flood" | "command" | "connection" | "times", None) => {
+        ("delay" | "close" | "stall" | "throttle" | "falsify" | "forge" | "shorten" | "miscount", None)
+        | ("reject" | "flood" | "command" | "connection" | "times", None) => {
             return Err("its value is missing".into());
         }
         _ => return Err("no such fault".into()),
@@ -108,6 +120,35 @@ impl FromStr for FloodSpec {
             return Err(format!("a size of at most {largest}"));
         }
         Ok(Self(flood(count, size)))
+    }
+}
+
+impl FromStr for BlockSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut bytes, mut count, mut size, mut seed, mut giant) = (None, None, None, 0, None);
+        let mut has_checksum = true;
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("bytes", value)) => bytes = Some(number(part, value)?),
+                Some(("count", value)) => count = Some(number(part, value)?),
+                Some(("size", value)) => size = Some(number(part, value)?),
+                Some(("seed", value)) => seed = number(part, value)?,
+                Some(("giant", value)) => giant = Some(number(part, value)?),
+                None if part == "unchecked" => has_checksum = false,
+                _ => return Err(format!("{part}: nothing that is known of a block")),
+            }
+        }
+        let mut plan = match (bytes, count, size) {
+            (Some(bytes), None, None) => BlockPlan::of_size(seed, bytes),
+            (None, Some(count), Some(size)) => BlockPlan::of_count(seed, count, size),
+            _ => return Err("expected bytes, or count and size".into()),
+        };
+        if let Some(giant) = giant {
+            plan = plan.giant(giant);
+        }
+        Ok(Self(if has_checksum { plan } else { plan.without_checksum() }))
     }
 }
 
