@@ -14,4 +14,5 @@ mod kill;
 #[path = "../support/mod.rs"]
 mod support;
 mod sv_node;
+mod sv_node_blocks;
 mod testnode;

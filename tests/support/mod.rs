@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for real processes, so they read the clock")]
 #![allow(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
 
+pub(crate) mod blocks;
 pub(crate) mod client;
 pub(crate) mod headers;
 pub(crate) mod hex;

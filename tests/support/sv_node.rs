@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -192,6 +193,15 @@ impl SvNode {
     pub(crate) fn block_bytes(&self, hash: &str) -> Vec<u8> {
         let block = self.rpc("getblock", json!([hash, 0]));
         hex::decode(block.as_str().expect("a block in hex"))
+    }
+
+    /// What the node serves without RPC, started with `-rest`.
+    pub(crate) fn rest(&self, path: &str) -> impl Read + use<> {
+        let url = format!("http://{}{path}", self.rpc_address);
+        let response = self.agent.get(url).config().timeout_global(Some(RPC_DEADLINE)).build().call();
+        let response = response.unwrap_or_else(|error| panic!("SV Node, {path}: {error}"));
+        assert!(response.status().is_success(), "SV Node, {path}: {}", response.status());
+        response.into_body().into_with_config().limit(u64::MAX).reader()
     }
 
     /// The ids of all transactions in the mempool.

@@ -30,6 +30,11 @@ impl Funding {
         Self::of_value(node, count, COIN_VALUE)
     }
 
+    /// The same of coins each of which pays for a spend of `size` bytes, which may be hundreds of megabytes.
+    pub(crate) fn for_size(node: &SvNode, count: u32, size: usize) -> Self {
+        Self::of_value(node, count, COIN_VALUE + size as u64 / BYTES_PER_SATOSHI)
+    }
+
     fn of_value(node: &SvNode, count: u32, value: u64) -> Self {
         let target = u64::from(count) * value;
         let (inputs, change_script) = wallet_coins(node, target + funding_fee(count));
@@ -88,8 +93,9 @@ pub(crate) fn spend(coin: Coin, size: usize) -> Vec<u8> {
         fits.then_some(script_size)
     });
     let padding = padding.unwrap_or_else(|| panic!("no padding makes a transaction of {size} bytes"));
-    let mut script = DATA_ONLY.to_vec();
-    script.resize(padding, 0);
+    // Zeroed by the allocator: filling megabytes one by one takes seconds without optimisation.
+    let mut script = vec![0; padding];
+    script[..DATA_ONLY.len()].copy_from_slice(&DATA_ONLY);
     transaction(&[coin], &[kept, Output { value: 0, script }])
 }
 

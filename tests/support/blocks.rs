@@ -1,0 +1,111 @@
+//! Blocks of a chosen shape, mined by a real SV Node, and the node's own bytes of them to compare with.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::time::Duration;
+
+use conduit::message::{Message, Transaction};
+use conduit::{BlockHash, Ping, RequestOptions};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::client::{Client, config};
+use super::sv_node::{SvNode, SvNodeOptions};
+use super::transactions::{self, Funding};
+
+/// A block that a node has mined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MinedBlock {
+    pub(crate) hash: BlockHash,
+    /// Of the raw block, in bytes.
+    pub(crate) size: u64,
+    /// The coinbase included.
+    pub(crate) transactions: u64,
+    /// SHA-256 of the raw block, as the node gives it by REST.
+    pub(crate) digest: [u8; 32],
+}
+
+/// So many transactions of so many bytes.
+pub(crate) type Lot = (usize, usize);
+
+/// A few hundred bytes.
+pub(crate) const ONE_KB: &[Lot] = &[(1, 800)];
+
+/// Most transactions are small, most bytes are not.
+pub(crate) const TEN_MB: &[Lot] = &[(4_000, 500), (30, 100_000), (1, 5_000_000)];
+
+/// Among them some that are larger than any chunk.
+pub(crate) const THREE_HUNDRED_MB: &[Lot] = &[(20_000, 500), (300, 100_000), (21, 10_000_000), (1, 50_000_000)];
+
+/// Options of a node that mines such blocks in seconds and gives them by REST.
+pub(crate) fn options() -> SvNodeOptions {
+    let mut options = SvNodeOptions::fast();
+    options.args.extend(ARGUMENTS.map(str::to_owned));
+    options
+}
+
+/// Feeds a node, started with [`options`], transactions of these sizes and has it mine them all into one block.
+pub(crate) fn mine(node: &SvNode, lots: &[Lot]) -> MinedBlock {
+    let is_huge = |size: usize| size > HUGE;
+    let count: usize = lots.iter().filter(|lot| !is_huge(lot.1)).map(|lot| lot.0).sum();
+    let parents = count.div_ceil(COINS_EACH);
+    let mut funding = Funding::spread(node, parents as u32, count.div_ceil(parents) as u32);
+    let huge = lots.iter().filter(|lot| is_huge(lot.1));
+    let mut coins: Vec<_> =
+        huge.map(|&(count, size)| (size, Funding::for_size(node, count as u32, size))).collect();
+
+    let client = Client::connect(&[node], config());
+    let mut txids = HashSet::new();
+    for &(count, size) in lots {
+        let funding = match coins.iter_mut().find(|of| of.0 == size) {
+            Some((_, coins)) => coins,
+            None => &mut funding,
+        };
+        for _ in 0..count {
+            let raw = transactions::spend(funding.take(), size);
+            txids.insert(transactions::txid(&raw));
+            let transaction = Transaction::from_raw(raw).unwrap();
+            client.conduit.send(client.peers[0], Message::Tx(transaction)).unwrap();
+        }
+    }
+    // A pong comes when the node has read all of it, which may take longer than a test waits for one.
+    let options = RequestOptions::new().peer(client.peers[0]).timeout(DEADLINE);
+    client.conduit.send_request_with(Ping, &options).unwrap();
+    node.wait_for_mempool(&txids, DEADLINE);
+    client.end(&[node]);
+
+    let hash = node.generate(1).pop().expect("one block was mined");
+    let block = described(node, hash.parse().unwrap());
+    assert_eq!(block.transactions, txids.len() as u64 + 1, "all of them are in the block");
+    block
+}
+
+/// What a node says of a block by REST, its bytes read in pieces.
+pub(crate) fn described(node: &SvNode, hash: BlockHash) -> MinedBlock {
+    let entry = node.rpc("getblock", json!([hash.to_string(), 1]));
+    let mut raw = node.rest(&format!("/rest/block/{hash}.bin"));
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 256 * 1_024];
+    let mut size = 0;
+    loop {
+        match raw.read(&mut buffer).unwrap() {
+            0 => break,
+            n => {
+                digest.update(&buffer[..n]);
+                size += n as u64;
+            }
+        }
+    }
+    assert_eq!(entry["size"].as_u64(), Some(size), "all of the block came by REST");
+    let transactions = entry["tx"].as_array().expect("a list of ids").len() as u64;
+    MinedBlock { hash, size, transactions, digest: digest.finalize().into() }
+}
+
+/// Validation may take as long as it takes: it gives a transaction up after a second otherwise.
+const ARGUMENTS: [&str; 3] =
+    ["-rest", "-maxnonstdtxvalidationduration=100000", "-maxtxnvalidatorasynctasksrunduration=110000"];
+/// Coins of each parent.
+const COINS_EACH: usize = 100;
+/// Bytes of a spend that a usual coin does not pay for.
+const HUGE: usize = 20_000_000;
+const DEADLINE: Duration = Duration::from_secs(120);
