@@ -107,10 +107,9 @@ impl Intake {
         self.transfer.size()
     }
 
-    /// Header and size, for the caller: every peer is held to them from now on.
-    pub(super) fn tell(&mut self) -> Option<(BlockHeader, u64)> {
-        let header = *self.transfer.header()?;
-        Some((header, self.transfer.tell_size()?))
+    /// The header, once it is there.
+    pub(super) fn header(&self) -> Option<&BlockHeader> {
+        self.transfer.header()
     }
 
     /// Nothing counts until the end, so that every peer begins anew; no chunk may have been reached before.

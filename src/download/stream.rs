@@ -55,8 +55,9 @@ pub struct BlockStream {
 
 impl BlockStream {
     /// Takes a download whose header is there.
-    pub(super) fn new(mut intake: Intake) -> Result<Self, BlockError> {
-        let (header, size) = intake.tell().ok_or(BlockError::Crashed)?;
+    pub(super) fn new(intake: Intake) -> Result<Self, BlockError> {
+        let header = *intake.header().ok_or(BlockError::Crashed)?;
+        let size = intake.size().ok_or(BlockError::Crashed)?;
         Ok(Self { intake, header, size, has_chunk: false, read: 0 })
     }
 
@@ -72,7 +73,7 @@ impl BlockStream {
         &self.header
     }
 
-    /// The size of the block in bytes, as the first peer says; proven with the rest.
+    /// The size of the block in bytes, as the peer at work says; provisional as all that it sends, and proven at the end.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
@@ -163,7 +164,9 @@ impl BlockStream {
     fn next(&mut self, wait: Wait<'_>) -> Option<Result<Option<&Chunk>, BlockError>> {
         self.has_chunk = false;
         self.read = 0;
-        let reached = self.intake.reach_chunk(wait)?;
+        let reached = self.intake.reach_chunk(wait);
+        self.size = self.intake.size().unwrap_or(self.size);
+        let reached = reached?;
         self.has_chunk = reached == Ok(true);
         Some(reached.map(|is_chunk| self.intake.chunk().filter(|_| is_chunk)))
     }

@@ -14,8 +14,6 @@ pub(crate) struct Transfer {
     options: AssemblyOptions,
     /// Chunks are handed out before the block is proven, so that a later try has to agree with them.
     hands_out: bool,
-    /// The size that was told to the caller.
-    told_size: Option<u64>,
     current: Option<Try>,
     /// Bytes handed out.
     handed_out: u64,
@@ -70,7 +68,6 @@ impl Transfer {
             hash,
             options,
             hands_out: true,
-            told_size: None,
             current: None,
             handed_out: 0,
             marks: Marks::default(),
@@ -82,7 +79,6 @@ impl Transfer {
     /// Nothing counts until the end, so that every try starts over; the caller gives back what he was handed.
     pub(crate) fn start_over_on_loss(&mut self) {
         self.hands_out = false;
-        self.told_size = None;
         self.handed_out = 0;
         let marks = std::mem::take(&mut self.marks);
         if let Some(current) = &mut self.current {
@@ -98,9 +94,6 @@ impl Transfer {
         checksum: Option<[u8; 4]>,
     ) -> Result<(), TransferError> {
         self.lose();
-        if self.told_size.is_some_and(|told| told != size) {
-            return Err(TransferError::Diverged { at: 0 });
-        }
         let assembly = Assembly::new(self.hash, size, checksum, self.options)
             .map_err(|fault| TransferError::Fault(source, fault))?;
         self.current = Some(Try { source, size, assembly, marks: Marks::default(), agreed: 0 });
@@ -159,16 +152,7 @@ impl Transfer {
         }
     }
 
-    /// The size of the block, as the peer says that is at it; it is held to that from now on.
-    pub(crate) fn tell_size(&mut self) -> Option<u64> {
-        let size = self.current.as_ref()?.size;
-        if self.hands_out {
-            self.told_size = Some(size);
-        }
-        Some(size)
-    }
-
-    /// The size of the try under way.
+    /// The size of the block, as the peer says that is at it.
     pub(crate) fn size(&self) -> Option<u64> {
         Some(self.current.as_ref()?.size)
     }

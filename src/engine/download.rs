@@ -364,11 +364,14 @@ impl Engine {
     /// The peer that is asked next.
     fn next_for_download(&self, now: Now, id: StreamId) -> Option<PeerId> {
         let download = self.downloads.open.get(&id)?;
-        self.best_peer(now, Size::Bulk, |peer, session| {
+        let is_free = |peer: PeerId, session: &Session| {
             download.may_ask(peer, session)
                 && !session.is_busy(now)
                 && session.outstanding.bulk() < self.block_limit(peer)
-        })
+        };
+        // Whoever was lost with this block before is the last resort.
+        let is_fresh = |peer: PeerId, session: &Session| !download.losses.contains_key(&peer) && is_free(peer, session);
+        self.best_peer(now, Size::Bulk, is_fresh).or_else(|| self.best_peer(now, Size::Bulk, is_free))
     }
 
     /// How many peers might be asked, now or later.
