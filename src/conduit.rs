@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::download::{self, BlockOptions, BlockStream, Blocks, BlocksOptions, PendingBlock};
 use crate::driver::{Shared, deadline_after, random_seed};
 use crate::error::{
-    AddPeersError, AddressError, BlockError, BroadcastError, ConfigError, RequestError, SendError, SendFailure, StartError,
-    SubscribeError, WaitForPeersError,
+    AddPeersError, AddressError, BlockError, BroadcastError, ConfigError, RequestError, SendError, SendFailure,
+    StartError, SubscribeError, WaitForPeersError,
 };
 use crate::message::Message;
 use crate::peer::{BanInfo, PeerId, PeerInfo, ToPeerAddress};

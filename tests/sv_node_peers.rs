@@ -19,9 +19,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conduit::message::{Inventory, OutPoint, Transaction, TransactionInput, TransactionOutput};
 use conduit::{
-    BanReason,
-    BlockHash, Command, Conduit, Config, CustomNetwork, DisconnectReason, Event, Events, ForkMarker, ForkPoint,
-    GetData, GetHeaders, JourneyState, Message, Network, PeerState, Ping, RequestError, RequestOptions, Txid,
+    BanReason, BlockHash, Command, Conduit, Config, CustomNetwork, DisconnectReason, Event, Events, ForkMarker,
+    ForkPoint, GetData, GetHeaders, JourneyState, Message, Network, PeerState, Ping, RequestError, RequestOptions,
+    Txid,
 };
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Value, json};
@@ -415,7 +415,10 @@ fn node_is_found_by_a_seed_asked_for_addresses_once_and_found_again_in_the_file(
     let refused = history.until(|event| matches!(event, Event::Refused { .. }));
     assert!(matches!(refused, Event::Refused { reason: DisconnectReason::WrongChain, .. }), "{refused:?}");
     let bans = client.conduit.bans();
-    assert!(bans.len() == 1 && bans[0].reason == BanReason::WrongChain && bans[0].address == address.into(), "{bans:?}");
+    assert!(
+        bans.len() == 1 && bans[0].reason == BanReason::WrongChain && bans[0].address == address.into(),
+        "{bans:?}"
+    );
     client.conduit.shutdown();
     node.assert_no_misbehaviour();
 }

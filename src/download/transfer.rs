@@ -126,11 +126,8 @@ impl Transfer {
             let position = current.assembly.position();
             let digest = current.assembly.digest();
             // The last chunk is handed out when everything is known to be right.
-            let summary = if current.assembly.is_complete() {
-                Some(current.assembly.finish().map_err(fault)?)
-            } else {
-                None
-            };
+            let summary =
+                if current.assembly.is_complete() { Some(current.assembly.finish().map_err(fault)?) } else { None };
             if !self.hands_out {
                 current.marks.add(position, digest);
                 self.summary = summary;
@@ -235,7 +232,8 @@ impl Marks {
 
     /// Whether one of these marks is another in a whole copy.
     fn differ_from(&self, other: &Self) -> bool {
-        let differs = |(position, digest): &(u64, [u8; 32])| other.at(*position).is_some_and(|mark| mark != *digest);
+        let differs =
+            |(position, digest): &(u64, [u8; 32])| other.at(*position).is_some_and(|mark| mark != *digest);
         self.kept.iter().chain(&self.last).any(differs)
     }
 }

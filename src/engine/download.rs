@@ -329,7 +329,8 @@ impl Engine {
 
     /// Whether a peer cannot show what it is able to, as we do not read it.
     pub(super) fn is_held_up(&self, peer: PeerId) -> bool {
-        let comes_from = |download: &&Download| matches!(download.leg, Leg::Coming { peer: from, .. } if from == peer);
+        let comes_from =
+            |download: &&Download| matches!(download.leg, Leg::Coming { peer: from, .. } if from == peer);
         self.is_paused(peer)
             || self.downloads.open.values().filter(comes_from).any(|download| download.queue.level().is_full)
     }

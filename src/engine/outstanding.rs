@@ -385,7 +385,8 @@ impl Outstanding {
     pub(super) fn take_streamed(&mut self, hash: &BlockHash, request: RequestId) {
         self.follow_cue(hash);
         let Some(entries) = self.blocks.get_mut(hash) else { return };
-        let is_meant = |(form, asked): &(BlockForm, Asked)| *form == BlockForm::Streamed && asked.request == request;
+        let is_meant =
+            |(form, asked): &(BlockForm, Asked)| *form == BlockForm::Streamed && asked.request == request;
         let Some(at) = entries.iter().position(is_meant) else { return };
         entries.remove(at);
         if entries.is_empty() {

@@ -190,7 +190,11 @@ impl Engine {
         self.over = true;
         self.end_watches();
         self.end_broadcasts(now);
-        self.fail_downloads(if *error == RequestError::Crashed { &BlockError::Crashed } else { &BlockError::Shutdown });
+        self.fail_downloads(if *error == RequestError::Crashed {
+            &BlockError::Crashed
+        } else {
+            &BlockError::Shutdown
+        });
         let mut all: Vec<_> = self.requests.keys().copied().collect();
         all.sort_unstable();
         for id in all {

@@ -8,6 +8,8 @@
 #![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
 #![expect(clippy::disallowed_methods, reason = "rates are measured against the clock")]
 
+#[cfg(target_os = "linux")]
+mod blocks;
 mod broadcasts;
 #[cfg(unix)]
 mod kill;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use conduit::Network;
 use conduit::message::{Inventory, Message, ProtoConf, Services, Transaction, Version};
-use conduit::testnode::{TestNode, TestNodeConfig, transaction};
+use conduit::testnode::{BlockPlan, GeneratedBlock, TestNode, TestNodeConfig, transaction};
 use conduit::wire::{Command, FrameDecoder, FramePart, PayloadLimits};
 
 use crate::support::own_process::resident_bytes;
@@ -142,6 +142,68 @@ fn a_million_transactions_are_taken_by_one_node() {
 #[ignore = "long"]
 fn a_million_transactions_are_taken_by_each_of_five_nodes() {
     run(5, 1_000_000);
+}
+
+#[test]
+#[ignore = "long"]
+fn a_gigabyte_is_made_and_sent_to_whoever_just_reads() {
+    let magic = Network::Regtest.magic();
+    let block = GeneratedBlock::new(BlockPlan::of_size(1, 1_000_000_000).without_checksum());
+    let node = TestNode::start(TestNodeConfig::default()).unwrap();
+    node.offer(&block);
+    let mut stream = TcpStream::connect(node.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let version = Message::from(Version::new(Services::NONE, 7, "/raw/", 0, 0));
+    let began = Instant::now();
+    let messages = [version, Message::Verack, Message::GetData(vec![Inventory::block(block.hash())])];
+    stream.write_all(&messages.map(|message| message.to_frame(magic).to_vec()).concat()).unwrap();
+    let (mut buffer, mut left) = (vec![0; 256 * 1_024], block.size());
+    while left > 0 {
+        let n = stream.read(&mut buffer).unwrap();
+        assert_ne!(n, 0, "the node closed the connection");
+        left = left.saturating_sub(n as u64);
+    }
+    println!("1 GB made, sent and read: {:.2} GB/s", 1.0 / began.elapsed().as_secs_f64());
+}
+
+/// A peer of protocol version 70015 cannot read the header of such a block; a node says nothing to it then.
+#[test]
+#[ignore = "long"]
+fn a_block_above_4_gib_goes_only_to_peers_that_know_extended_headers() {
+    let magic = Network::Regtest.magic();
+    let block = GeneratedBlock::new(BlockPlan::of_count(1, 2, 10).giant(4_300_000_000));
+    let node = TestNode::start(TestNodeConfig::default()).unwrap();
+    node.offer(&block);
+    for (number, is_sent) in [(70_015, false), (70_016, true)] {
+        let mut stream = TcpStream::connect(node.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut version = Version::new(Services::NONE, 7, "/raw/", 0, 0);
+        version.version = number;
+        let messages = [
+            Message::from(version),
+            Message::Verack,
+            Message::GetData(vec![Inventory::block(block.hash())]),
+            Message::Ping { nonce: 7 },
+        ];
+        stream.write_all(&messages.map(|message| message.to_frame(magic).to_vec()).concat()).unwrap();
+        let mut decoder = FrameDecoder::new(magic, PayloadLimits { general: 1 << 24, block: u64::MAX });
+        let mut buffer = vec![0; 65_536];
+        let seen = 'seen: loop {
+            let n = stream.read(&mut buffer).unwrap();
+            assert_ne!(n, 0, "the node closed the connection");
+            let mut input = &buffer[..n];
+            while let Some(part) = decoder.push(&mut input).unwrap() {
+                let (FramePart::Whole(header, _) | FramePart::Start(header)) = part else { continue };
+                if [Command::BLOCK, Command::PONG].contains(&header.command) {
+                    break 'seen header;
+                }
+            }
+        };
+        assert_eq!(seen.command == Command::BLOCK, is_sent, "to {number}");
+        if is_sent {
+            assert_eq!((seen.length, seen.checksum), (block.size(), None));
+        }
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use conduit::testnode::{TestNode, TestNodeConfig};
-use conduit::{BanReason, Command, Conduit, DisconnectReason, Event, GetData, PeerState, Ping, RequestError, RequestOptions};
+use conduit::{
+    BanReason, Command, Conduit, DisconnectReason, Event, GetData, PeerState, Ping, RequestError, RequestOptions,
+};
 
 use super::support::{PATIENCE, waits};
 use super::{

@@ -79,7 +79,10 @@ fn ban_survives_a_restart_and_its_end_too() {
     let conduit = start(&dir, &nodes);
     conduit.wait_for_peers(2, PATIENCE).unwrap();
     let bans = conduit.bans();
-    assert!(matches!(&bans[..], [ban] if ban.address == banned.address && ban.reason == BanReason::Requested), "{bans:?}");
+    assert!(
+        matches!(&bans[..], [ban] if ban.address == banned.address && ban.reason == BanReason::Requested),
+        "{bans:?}"
+    );
     assert_eq!((ready(&conduit), conduit.stats().dials), (others, 2));
     assert_eq!(conduit.unban(banned.address), Ok(true));
     conduit.wait_for_peers(3, PATIENCE).unwrap();

@@ -67,7 +67,10 @@ fn a_found_peer_on_another_chain_is_banned_and_left_alone() {
     assert_eq!(world.events.iter().filter(|event| has_wrong_chain(event)).count(), 1);
     assert!(!world.events.iter().any(|event| matches!(event, Event::Connected { .. })));
     let bans = world.engine.bans(world.now);
-    assert!(matches!(&bans[..], [ban] if ban.reason == BanReason::WrongChain && ban.address.to_string() == "20.1.0.1"), "{bans:?}");
+    assert!(
+        matches!(&bans[..], [ban] if ban.reason == BanReason::WrongChain && ban.address.to_string() == "20.1.0.1"),
+        "{bans:?}"
+    );
     let banned = |event: &Event| matches!(event, Event::Banned { ban } if *ban == bans[0]);
     assert_eq!(world.events.iter().filter(|event| banned(event)).count(), 1);
     assert!(is_shunned_for(&mut world, 86_000 * SECOND));
