@@ -391,7 +391,8 @@ impl Engine {
         let connection = session.connection;
         if !download.queue.expect(connection) {
             // The reader is gone, and will say so.
-            return;
+            self.downloads.waiting.insert(id);
+            return self.set_download_timer(now, id);
         }
         session.outstanding.ask_streamed(download.hash, id.into(), now);
         download.tried.insert(connection);

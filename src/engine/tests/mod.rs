@@ -4,6 +4,7 @@ mod answers;
 mod banning;
 mod broadcast_interleavings;
 mod broadcasts;
+mod downloads;
 mod holding;
 mod interleavings;
 mod peers;
