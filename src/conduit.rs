@@ -190,6 +190,18 @@ impl Conduit {
         self.submit(request, options, true)?.wait()
     }
 
+    /// The same, with the peer that answered.
+    pub(crate) fn send_request_naming_peer<R: Request>(
+        &self,
+        request: R,
+        options: &RequestOptions,
+    ) -> (Option<PeerId>, Result<R::Reply, RequestError>) {
+        match self.submit(request, options, true) {
+            Ok(pending) => pending.wait_naming_peer(),
+            Err(error) => (None, Err(error)),
+        }
+    }
+
     /// Queues a request, also before the start, and gives a handle to its reply. Does not block.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ pub mod testnode;
 pub mod wire;
 
 mod broadcast;
+mod compact;
 mod conduit;
 mod config;
 mod download;

@@ -11,12 +11,20 @@ use std::time::Duration;
 use crate::driver::{Shared, deadline_after};
 use crate::engine::RequestId;
 use crate::error::RequestError;
-use crate::peer::PeerAddress;
+use crate::peer::{PeerAddress, PeerId};
 use crate::queue::slot::Slot;
 use crate::request::{Answer, Request};
 
 /// A request's place for its result.
-pub(crate) type RequestSlot = Slot<Result<Answer, RequestError>>;
+pub(crate) type RequestSlot = Slot<Ended>;
+
+/// How a request ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Who answered.
+    pub(crate) peer: Option<PeerId>,
+    pub(crate) result: Result<Answer, RequestError>,
+}
 
 /// The reply to a request that was queued: wait for it, poll it, or await it in any executor.
 ///
@@ -45,6 +53,12 @@ impl<R: Request> Pending<R> {
         reply::<R>(self.slot.take_until(None))
     }
 
+    /// Waits for the reply, and tells who gave it.
+    pub(crate) fn wait_naming_peer(self) -> (Option<PeerId>, Result<R::Reply, RequestError>) {
+        let ended = self.slot.take_until(None);
+        (ended.as_ref().and_then(|ended| ended.peer), reply::<R>(ended))
+    }
+
     /// Waits for the reply at most this long.
     ///
     /// # Errors
@@ -52,7 +66,7 @@ impl<R: Request> Pending<R> {
     /// The pending reply itself if it did not come in time; the request goes on.
     pub fn wait_timeout(self, timeout: Duration) -> Result<Result<R::Reply, RequestError>, Self> {
         match self.slot.take_until(deadline_after(timeout)) {
-            Some(result) => Ok(reply::<R>(Some(result))),
+            Some(ended) => Ok(reply::<R>(Some(ended))),
             None => Err(self),
         }
     }
@@ -64,7 +78,7 @@ impl<R: Request> Pending<R> {
     /// The pending reply itself if it is not there yet.
     pub fn try_wait(self) -> Result<Result<R::Reply, RequestError>, Self> {
         match self.slot.try_take() {
-            Some(result) => Ok(reply::<R>(Some(result))),
+            Some(ended) => Ok(reply::<R>(Some(ended))),
             None => Err(self),
         }
     }
@@ -92,8 +106,8 @@ impl<R: Request> fmt::Debug for Pending<R> {
     }
 }
 
-fn reply<R: Request>(result: Option<Result<Answer, RequestError>>) -> Result<R::Reply, RequestError> {
-    let answer = result.unwrap_or(Err(RequestError::Cancelled))?;
+fn reply<R: Request>(ended: Option<Ended>) -> Result<R::Reply, RequestError> {
+    let answer = ended.map_or(Err(RequestError::Cancelled), |ended| ended.result)?;
     R::reply(answer).ok_or(RequestError::Crashed)
 }
 

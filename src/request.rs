@@ -454,6 +454,8 @@ pub struct RequestOptions {
     pub timeout: Option<Duration>,
     /// How many peers are asked, each for its share of the time; `None` takes the configured number, for [`Mempool`] one.
     pub attempts: Option<usize>,
+    /// A peer that has answered wrongly, and so is not asked.
+    pub(crate) avoid: Option<PeerId>,
 }
 
 impl RequestOptions {
@@ -481,6 +483,11 @@ impl RequestOptions {
     #[must_use]
     pub fn attempts(mut self, attempts: usize) -> Self {
         self.attempts = Some(attempts);
+        self
+    }
+
+    pub(crate) fn avoid(mut self, peer: Option<PeerId>) -> Self {
+        self.avoid = peer;
         self
     }
 }

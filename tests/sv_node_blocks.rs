@@ -7,11 +7,13 @@ mod support;
 use std::time::Instant;
 
 use conduit::GetData;
+use conduit::message::Transaction;
 use sha2::{Digest, Sha256};
 
 use support::blocks::{self, MinedBlock};
-use support::client::{Client, config};
+use support::client::{Client, config, hashes, sole_peer, stored};
 use support::sv_node::SvNode;
+use support::transactions::{self, Funding};
 
 #[test]
 fn a_node_mines_blocks_of_a_kilobyte_and_of_ten_megabytes() {
@@ -28,5 +30,28 @@ fn a_node_mines_blocks_of_a_kilobyte_and_of_ten_megabytes() {
         assert_eq!(block.raw().len() as u64, size);
         assert_eq!(digest, <[u8; 32]>::from(Sha256::digest(block.raw())));
     }
+    client.end(&[&node]);
+}
+
+#[test]
+fn a_mined_block_is_made_of_the_transactions_that_were_in_the_pool() {
+    let Some(node) = SvNode::start(blocks::options()) else { return };
+    let mut funding = Funding::new(&node, 50);
+    node.generate(12);
+    let raws: Vec<_> = (0..50).map(|i| transactions::spend(funding.take(), 200 + i)).collect();
+    raws.iter().for_each(|raw| assert_eq!(node.send_raw_transaction(raw), Ok(transactions::txid(raw))));
+    let tip = hashes(&node.generate(1))[0];
+    let block = stored(&node, tip);
+    let pool: Vec<_> = raws.into_iter().map(|raw| Transaction::from_raw(raw).unwrap()).collect();
+    let client = Client::connect(&[&node], config());
+
+    let sent = |kind: &str| sole_peer(&node)["bytessent_per_msg"][kind].as_u64().unwrap_or(0);
+    assert_eq!(client.conduit.compact_block(tip, &pool).as_ref(), Ok(&block));
+    assert!(sent("cmpctblock") > 0, "its short ids were sent");
+    assert_eq!((sent("blocktxn"), sent("block")), (0, 0), "and nothing else");
+    assert_eq!(client.conduit.compact_block(tip, &pool[..40]).as_ref(), Ok(&block));
+    let parts = sent("blocktxn");
+    assert!((2_000..3_000).contains(&parts), "ten transactions, not {parts} bytes");
+    assert_eq!(client.conduit.compact_block(tip, []).as_ref(), Ok(&block));
     client.end(&[&node]);
 }

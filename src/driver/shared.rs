@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::engine::{Action, BroadcastId, Engine, Now, Random, RequestId, RequestOutcome, WatchId};
 use crate::error::{DisconnectReason, RequestError, StartError};
 use crate::peer::{ConnectionId, IdMap, PeerId};
-use crate::pending::RequestSlot;
+use crate::pending::{Ended, RequestSlot};
 use crate::queue::events::{Event, Ring};
 use crate::queue::inbound;
 use crate::queue::inbound::Inbound;
@@ -388,7 +388,7 @@ impl Shared {
                         recorder.record(request, &outcome);
                     }
                     if let Some(slot) = slot {
-                        slot.put(outcome.result);
+                        slot.put(Ended { peer: outcome.peer_id, result: outcome.result });
                     }
                 }
                 Todo::News(news) => news.tell(),

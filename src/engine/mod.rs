@@ -135,6 +135,8 @@ pub(crate) struct RequestOutcome {
     pub(crate) question: Question,
     /// Who answered.
     pub(crate) peer: Option<PeerAddress>,
+    /// The same, while it is known.
+    pub(crate) peer_id: Option<PeerId>,
     pub(crate) result: Result<Answer, RequestError>,
     /// Since it was submitted, or since the start if that was later.
     pub(crate) took: Duration,

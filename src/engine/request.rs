@@ -162,6 +162,9 @@ impl Engine {
                 cost,
             },
         );
+        if let Some(peer) = options.avoid {
+            self.note_failure(now, id, peer, AttemptFailure::WrongAnswer);
+        }
         Ok(id)
     }
 
@@ -490,6 +493,7 @@ impl Engine {
                 outcome: RequestOutcome {
                     question: request.question,
                     peer: peer.and_then(|peer| self.peers.get(&peer)).map(|peer| peer.address.clone()),
+                    peer_id: peer,
                     result,
                     took: now.instant.saturating_duration_since(request.since),
                 },
