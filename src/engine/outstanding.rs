@@ -406,7 +406,11 @@ impl Outstanding {
             self.follow_cue(hash);
         }
         let entries = self.blocks.get_mut(hash)?;
-        let at = entries.iter().position(|(form, _)| form.is_met_by(reply))?;
+        let is_met = |(form, _): &(BlockForm, Asked)| form.is_met_by(reply);
+        let is_awaited = |entry: &(BlockForm, Asked)| is_met(entry) && self.live.contains_key(&entry.1.request);
+        // The same block is what each of them wants; a request that has ended may never be answered by itself.
+        let awaited = entries.iter().position(is_awaited).filter(|_| reply != BlockReply::Transactions);
+        let at = awaited.or_else(|| entries.iter().position(is_met))?;
         let entry = entries.remove(at);
         if entries.is_empty() {
             self.blocks.remove(hash);

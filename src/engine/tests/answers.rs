@@ -108,6 +108,20 @@ fn a_whole_block_answers_for_its_compact_form_and_its_transactions() {
 }
 
 #[test]
+fn a_whole_block_goes_to_the_request_that_still_waits() {
+    let block = big_block();
+    let (mut world, peers) = World::connected(1);
+    let given_up = world.ask(Question::CompactBlock(block.hash()));
+    world.pass(31 * SECOND);
+    assert!(matches!(world.result(given_up), Err(RequestError::TimedOut { .. })));
+    let whole = world.ask(Question::Block(block.hash()));
+    assert_eq!(world.say(peers[0], Message::Block(block.clone())), None);
+    assert_eq!(*world.result(whole), Ok(Answer::Block(block.clone())), "a peer may never answer the other");
+    let late = Message::CmpctBlock(Box::new(CompactBlock::new(&block, 5)));
+    assert_eq!(world.say(peers[0], late), None, "if it does, that is no news");
+}
+
+#[test]
 fn each_form_of_a_block_goes_to_whoever_asked_for_it() {
     let block = big_block();
     let (mut world, peers) = World::connected(1);
