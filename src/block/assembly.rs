@@ -43,6 +43,7 @@ pub(crate) struct Assembly {
     chunk: Chunk,
     is_chunk_complete: bool,
     position: u64,
+    stop_at: Option<u64>,
     digest: [u8; 32],
     fault: Option<BlockFault>,
 }
@@ -72,8 +73,16 @@ impl Assembly {
             chunk: Chunk::default(),
             is_chunk_complete: false,
             position: 0,
+            stop_at: None,
             fault: None,
         })
+    }
+
+    /// Ends a chunk at a place where one of another copy of the block ended, if a transaction ends there.
+    ///
+    /// Where the last chunk of a copy ends depends on what follows in that copy.
+    pub(crate) const fn stop_at(&mut self, position: u64) {
+        self.stop_at = Some(position);
     }
 
     /// Takes from the front of `input` until a chunk is complete (true) or the input is used up (false).
@@ -131,7 +140,8 @@ impl Assembly {
         while !input.is_empty() && !self.scanner.is_complete() {
             // There is room: what is left of a cut is smaller than a chunk.
             let start = self.buffer.len();
-            let window = input.len().min(self.chunk_size - start).min(WINDOW);
+            let room = (self.chunk_size - start).min(self.until_stop());
+            let window = input.len().min(room).min(WINDOW);
             // Copied first, as bytes are read fastest in order: those that the scanner looks at are then in the cache.
             self.keep(&input[..window]);
             let is_at_end = self.scan(start)?;
@@ -205,16 +215,24 @@ impl Assembly {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Bytes up to where another chunk has to end.
+    fn until_stop(&self) -> usize {
+        let here = self.position + self.buffer.len() as u64;
+        let left = self.stop_at.and_then(|stop| stop.checked_sub(here)).filter(|&left| left > 0);
+        left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
     /// Where in the buffer the chunk ends, if it does.
     fn cut_at(&self, is_at_end: bool) -> Option<usize> {
         let len = self.buffer.len();
         if is_at_end {
             return Some(len);
         }
-        if len < self.chunk_size {
-            return None;
-        }
         let boundary = self.chunk.ends.last().map(|end| *end as usize).or(self.head_end);
+        if len < self.chunk_size {
+            let is_stop = self.stop_at == Some(self.position + len as u64);
+            return boundary.filter(|&boundary| is_stop && boundary == len);
+        }
         Some(boundary.unwrap_or(len))
     }
 

@@ -13,7 +13,6 @@ mod samples;
 mod scanner;
 mod work;
 
-#[expect(unused_imports, reason = "the same")]
 pub(crate) use assembly::{Assembly, AssemblyOptions};
 pub use chunk::{BlockTransaction, BlockTransactions, Chunk, ChunkContent, Piece};
 pub use merkle::{MerkleError, MerkleTree, merkle_root};

@@ -240,10 +240,18 @@ impl<I: Iterator<Item = BlockHash>> Blocks<I> {
             Turn::Asked(_) => slot.reach_header(wait),
             // It is no more in the caller's hand than it is here.
             Turn::Held { size, .. } if *size > whole as u64 => may_hand_out && slot.hand_out_as_stream(),
-            Turn::Held { .. } => slot.cost_when_granted().is_some_and(|cost| cost <= room) && slot.grant(whole as u64),
+            Turn::Held { .. } => {
+                slot.cost_when_granted().is_some_and(|cost| cost <= room) && slot.grant(whole as u64)
+            }
             Turn::Granted { .. } => slot.gather(wait),
         };
         self.used = self.used + self.slots.get(at).map_or(0, Slot::cost) - cost;
+        debug_assert!(
+            self.used <= self.options.window,
+            "{} bytes in a window of {}",
+            self.used,
+            self.options.window
+        );
         has_moved
     }
 
@@ -301,7 +309,10 @@ impl<I: Iterator<Item = BlockHash>> FusedIterator for Blocks<I> {}
 
 impl<I> fmt::Debug for Blocks<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Blocks").field("taken", &self.taken).field("under_way", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("Blocks")
+            .field("taken", &self.taken)
+            .field("under_way", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -18,13 +18,13 @@ use crate::wire::BlockHash;
 #[must_use = "dropped, the block is not asked for any more"]
 pub struct PendingBlock {
     /// `None` once it was resolved.
-    intake: Option<Intake>,
+    intake: Option<Box<Intake>>,
     hash: BlockHash,
 }
 
 impl PendingBlock {
     pub(super) fn new(intake: Intake) -> Self {
-        Self { hash: intake.hash(), intake: Some(intake) }
+        Self { hash: intake.hash(), intake: Some(Box::new(intake)) }
     }
 
     /// The hash that was asked for.
@@ -69,7 +69,7 @@ impl PendingBlock {
         };
         let reached = intake.reach_header(wait)?;
         let intake = self.intake.take()?;
-        Some(reached.and_then(|()| BlockStream::new(intake)))
+        Some(reached.and_then(|()| BlockStream::new(*intake)))
     }
 }
 

@@ -43,9 +43,7 @@ impl BlockOutcome {
     pub fn into_block(self) -> Result<Block, BlockError> {
         match self.result? {
             FetchedBlock::Whole(block) => Ok(block),
-            FetchedBlock::Stream(stream) => {
-                Err(BlockError::TooLarge { size: stream.size(), limit: self.limit })
-            }
+            FetchedBlock::Stream(stream) => Err(BlockError::TooLarge { size: stream.size(), limit: self.limit }),
         }
     }
 }
@@ -65,9 +63,16 @@ pub(super) enum Turn {
     New,
     Asked(Box<Intake>),
     /// It has begun, and waits for room in its peer's socket.
-    Held { intake: Box<Intake>, size: u64 },
+    Held {
+        intake: Box<Intake>,
+        size: u64,
+    },
     /// There is room for all of it.
-    Granted { intake: Box<Intake>, whole: Whole, size: usize },
+    Granted {
+        intake: Box<Intake>,
+        whole: Whole,
+        size: usize,
+    },
     Done(Result<FetchedBlock, BlockError>),
 }
 

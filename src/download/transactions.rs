@@ -82,7 +82,7 @@ impl Iterator for Transactions {
             if let Some(transaction) = self.ready.pop_front() {
                 return Some(Ok(transaction));
             }
-            match std::mem::replace(&mut self.end, Some(Ok(()))) {
+            match self.end.replace(Ok(())) {
                 Some(Ok(())) => return None,
                 Some(Err(error)) => return Some(Err(error)),
                 None => {

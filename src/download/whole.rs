@@ -23,9 +23,9 @@ impl Whole {
     pub(super) fn wait(&mut self, intake: &mut Intake) -> Result<Vec<u8>, BlockError> {
         loop {
             // Without a deadline something always comes.
-            match self.take_chunk(intake, Wait::Until(None)).unwrap_or(Err(BlockError::Crashed))? {
-                Some(whole) => return Ok(whole),
-                None => {}
+            let taken = self.take_chunk(intake, Wait::Until(None));
+            if let Some(whole) = taken.unwrap_or(Err(BlockError::Crashed))? {
+                return Ok(whole);
             }
         }
     }

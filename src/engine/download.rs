@@ -338,7 +338,8 @@ impl Engine {
     /// Asks the next best peer, or waits for one, or ends the download.
     fn download(&mut self, now: Now, id: StreamId) {
         let Some(download) = self.downloads.open.get(&id) else { return };
-        if download.deadline().is_some_and(|deadline| now.instant >= deadline) && !self.waits_for_its_turn(now, id) {
+        if download.deadline().is_some_and(|deadline| now.instant >= deadline) && !self.waits_for_its_turn(now, id)
+        {
             return self.give_up_download(id);
         }
         match self.next_for_download(now, id) {
@@ -371,7 +372,8 @@ impl Engine {
                 && session.outstanding.bulk() < self.block_limit(peer)
         };
         // Whoever was lost with this block before is the last resort.
-        let is_fresh = |peer: PeerId, session: &Session| !download.losses.contains_key(&peer) && is_free(peer, session);
+        let is_fresh =
+            |peer: PeerId, session: &Session| !download.losses.contains_key(&peer) && is_free(peer, session);
         self.best_peer(now, Size::Bulk, is_fresh).or_else(|| self.best_peer(now, Size::Bulk, is_free))
     }
 

@@ -156,7 +156,8 @@ fn who_lied_before_he_was_lost_is_found_out_when_the_block_is_proven() {
 #[test]
 fn when_nobody_is_left_the_error_says_how_far_it_came_and_who_failed() {
     let scene = scene_with(2, 1_000_000, FaultKind::CloseAfter(600_000), config().redial_min(PATIENCE));
-    scene.nodes[1].inject(Fault::new(FaultKind::Falsify { at: 700_000, checksum_fits: true }).command(Command::BLOCK));
+    scene.nodes[1]
+        .inject(Fault::new(FaultKind::Falsify { at: 700_000, checksum_fits: true }).command(Command::BLOCK));
     let options = options().timeout(Duration::from_millis(500));
     let mut stream = scene.conduit.block_with(scene.block.hash(), &options).unwrap();
     let error = read_chunks(&mut stream).unwrap_err();

@@ -52,7 +52,8 @@ impl World {
     fn asked_for(&mut self, reader: &Reader) -> Vec<PeerId> {
         let item = Inventory { kind: InventoryKind::Block, hash: *reader.hash.as_wire() };
         let wanted = Message::GetData(vec![item]);
-        let (mine, others) = std::mem::take(&mut self.sent).into_iter().partition(|(_, message)| *message == wanted);
+        let (mine, others) =
+            std::mem::take(&mut self.sent).into_iter().partition(|(_, message)| *message == wanted);
         self.sent = others;
         let mine: Vec<(ConnectionId, Message)> = mine;
         for (connection, _) in &mine {
@@ -136,7 +137,9 @@ fn an_unknown_block_ends_at_the_deadline_with_everybody_asked() {
     let (mut world, peers) = World::connected(2);
     let reader = download(&mut world, 1);
     world.pass(TIMEOUT);
-    let Some(BlockError::TimedOut { at: 0, attempts: failed }) = reader.failure() else { panic!("it has not ended") };
+    let Some(BlockError::TimedOut { at: 0, attempts: failed }) = reader.failure() else {
+        panic!("it has not ended")
+    };
     assert_eq!(attempts(&failed), [(peers[0], AttemptFailure::TimedOut), (peers[1], AttemptFailure::TimedOut)]);
 
     let mut world = World::new(Config::new(Network::Regtest));
@@ -250,7 +253,9 @@ fn whoever_lies_is_closed_and_not_asked_for_the_block_again() {
     world.begin(peers[0], &reader, 2_000);
     let connection = world.connection(peers[0]);
     reader.queue.discard();
-    world.run(|engine, now| engine.blame_for_block(now, reader.id, peers[0], connection, ProtocolError::ForgedBlock));
+    world.run(|engine, now| {
+        engine.blame_for_block(now, reader.id, peers[0], connection, ProtocolError::ForgedBlock)
+    });
     assert_eq!(world.closes, [(connection, DisconnectReason::Protocol(ProtocolError::ForgedBlock))]);
     assert_eq!(world.asked_for(&reader), [peers[1]]);
     assert_eq!(world.engine.bans(world.now), [], "it was named");
@@ -283,7 +288,8 @@ fn each_peer_is_asked_for_as_much_as_keeps_it_busy_and_the_rest_waits_for_its_tu
     let asked: Vec<_> = readers.iter().map(|reader| world.asked_for(reader)).collect();
     let of = |peer: PeerId| asked.iter().filter(|asked| **asked == [peer]).count();
     assert!(of(peers[0]) >= 2 && of(peers[1]) >= 2, "{asked:?}");
-    let waiting: Vec<&Reader> = readers.iter().zip(&asked).filter(|(_, asked)| asked.is_empty()).map(|(r, _)| r).collect();
+    let waiting: Vec<&Reader> =
+        readers.iter().zip(&asked).filter(|(_, asked)| asked.is_empty()).map(|(r, _)| r).collect();
     assert!(!waiting.is_empty());
     // As long as the others go on, their time does not run.
     let first = readers.iter().zip(&asked).filter(|(_, asked)| !asked.is_empty());

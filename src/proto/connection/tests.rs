@@ -535,3 +535,107 @@ fn a_pinger_who_takes_no_pongs_is_not_read() {
     }
     assert_eq!(pongs, 10_000);
 }
+
+/// The payload of a `block` of this size, whose header differs by `n`.
+fn block(n: u8, len: usize) -> Vec<u8> {
+    (0..len).map(|at| if at < 80 { n } else { at as u8 }).collect()
+}
+
+fn hash_of(block: &[u8]) -> BlockHash {
+    BlockHash::from_wire(sha256d(&block[..80]))
+}
+
+fn block_frame(payload: &[u8]) -> Frame {
+    Frame::encode(MAGIC, Command::BLOCK, |out| out.extend_from_slice(payload))
+}
+
+/// What the events say, blocks for streams put together again, in order.
+fn told(events: &[Event], told: &mut Vec<(String, Vec<u8>)>) {
+    for event in events {
+        match event {
+            Event::BlockBegin { stream, length, .. } => told.push((format!("{stream:?} begins, {length}"), vec![])),
+            Event::BlockBytes { bytes } => told.last_mut().expect("it has begun").1.extend_from_slice(bytes),
+            Event::BlockEnd { stream } => told.push((format!("{stream:?} ends"), vec![])),
+            Event::Oversized { length, start, .. } => told.push((format!("skipped, {length}"), start.clone())),
+            Event::Frames(batch) => {
+                for frame in &batch.frames {
+                    told.push((frame.command.to_string(), batch.bytes[frame.payload.clone()].to_vec()));
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn blocks_that_streams_wait_for_go_to_them_at_every_cut_and_others_do_not() {
+    let now = Instant::now();
+    // Wanted; small; of the same hash once more; one whose room must be asked for; one over the threshold; too short to
+    // be a block.
+    let wanted = block(1, 70_000);
+    let others = [block(2, 500), wanted.clone(), block(3, 100_000), block(4, 400_000), block(5, 60), block(6, 80)];
+    let mut bytes = frame(&Message::Inv(vec![])).to_vec();
+    bytes.extend_from_slice(&block_frame(&wanted));
+    others.iter().for_each(|block| bytes.extend_from_slice(&block_frame(block)));
+    let mut extended = Vec::new();
+    let header = FrameHeader { magic: MAGIC, command: Command::BLOCK, length: 90, checksum: None };
+    header.encode(&mut extended);
+    extended.extend_from_slice(&block(7, 90));
+    bytes.extend_from_slice(&extended);
+
+    let mut first = None;
+    for cut in [7, 23, 24, 25, 79, 80, 81, 103, 104, 105, 4_096, 69_999, 131_072, usize::MAX] {
+        let mut connection = established(now);
+        connection.expect_block(hash_of(&wanted), StreamId(1));
+        connection.expect_block(hash_of(&block(7, 90)), StreamId(2));
+        connection.expect_block(hash_of(&block(8, 90)), StreamId(3));
+        let mut all = Vec::new();
+        for mut piece in bytes.chunks(cut.min(bytes.len())) {
+            while !piece.is_empty() {
+                connection.handle_bytes(now, UNIX, &mut piece).unwrap();
+                if connection.wants_room().is_some() {
+                    connection.grant_room();
+                }
+                told(&events(&mut connection), &mut all);
+            }
+        }
+        assert!(matches!(connection.payload, Payload::None), "cut at {cut}");
+        assert_eq!(connection.expected, [(hash_of(&block(8, 90)), StreamId(3))]);
+        let first = first.get_or_insert_with(|| all.clone());
+        assert!(all == *first, "cut at {cut}");
+    }
+    let names: Vec<String> = first.unwrap().into_iter().map(|(name, _)| name).collect();
+    let begins = |stream: u64, len| format!("StreamId({stream}) begins, {len}");
+    let expected = [
+        "inv".to_owned(),
+        begins(1, 70_000),
+        "StreamId(1) ends".to_owned(),
+        "block".to_owned(),
+        "block".to_owned(),
+        "block".to_owned(),
+        "skipped, 400000".to_owned(),
+        "block".to_owned(),
+        "block".to_owned(),
+        begins(2, 90),
+        "StreamId(2) ends".to_owned(),
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn two_streams_for_one_block_each_get_one_in_the_order_asked() {
+    let now = Instant::now();
+    let wanted = block(1, 1_000);
+    let mut connection = established(now);
+    connection.expect_block(hash_of(&wanted), StreamId(5));
+    connection.expect_block(hash_of(&wanted), StreamId(4));
+    let frames = block_frame(&wanted).repeat(3);
+    give(now, &mut connection, &frames).unwrap();
+    let mut all = Vec::new();
+    told(&events(&mut connection), &mut all);
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let expected =
+        ["StreamId(5) begins, 1000", "StreamId(5) ends", "StreamId(4) begins, 1000", "StreamId(4) ends", "block"];
+    assert_eq!(names, expected);
+    assert!(all[0].1 == wanted && all[2].1 == wanted);
+}

@@ -94,8 +94,9 @@ impl Transfer {
         checksum: Option<[u8; 4]>,
     ) -> Result<(), TransferError> {
         self.lose();
-        let assembly = Assembly::new(self.hash, size, checksum, self.options)
+        let mut assembly = Assembly::new(self.hash, size, checksum, self.options)
             .map_err(|fault| TransferError::Fault(source, fault))?;
+        assembly.stop_at(self.handed_out);
         self.current = Some(Try { source, size, assembly, marks: Marks::default(), agreed: 0 });
         Ok(())
     }
@@ -242,3 +243,35 @@ impl Marks {
 const MAX_MARKS: usize = 1_024;
 /// Broken tries that are remembered.
 const MAX_EARLIER: usize = 16;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{BlockProof, ChunkContent};
+
+    #[test]
+    fn marks_stay_few_and_the_last_is_always_there() {
+        let mut marks = Marks::default();
+        for n in 0..5_000_u64 {
+            marks.add(n * 10, [n as u8; 32]);
+            assert_eq!(marks.at(n * 10), Some([n as u8; 32]));
+            assert!(marks.kept.len() <= MAX_MARKS);
+        }
+        assert_eq!(marks.at(0), Some([0; 32]));
+        assert_eq!(marks.at(5), None);
+        let positions: Vec<u64> = marks.kept.iter().map(|&(position, _)| position / 10).collect();
+        assert!(positions.iter().zip(&positions[1..]).all(|(a, b)| b - a == marks.every), "{positions:?}");
+    }
+
+    #[test]
+    fn a_block_too_small_for_a_header_is_a_fault_of_its_peer() {
+        let options = AssemblyOptions { chunk_size: 100, content: ChunkContent::Bytes, proof: BlockProof::Merkle };
+        let mut transfer = Transfer::new(BlockHash::ZERO, options);
+        let source = Source { peer: PeerId(1), connection: ConnectionId(2) };
+        assert!(matches!(transfer.begin(source, 80, None), Err(TransferError::Fault(s, _)) if s == source));
+        assert_eq!(transfer.push(&mut &[0; 10][..]), Ok(Step::Wants));
+    }
+}
