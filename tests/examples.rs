@@ -11,13 +11,14 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conduit::message::Inventory;
-use conduit::testnode::{BlockPlan, GeneratedBlock, TestNode, TestNodeConfig, transaction};
+use conduit::message::{Block, Inventory};
+use conduit::testnode::{BlockPlan, Fault, FaultKind, GeneratedBlock, TestNode, TestNodeConfig, transaction};
 use serde_json::Value;
 
 use support::PATIENCE;
 use support::hex::encode as hex;
-use support::program::{Program, measure, number, run};
+use support::program::{Program, measure, number, run, run_for_bytes};
+use support::waits;
 
 /// The example test node, until its standard input ends, and where it listens.
 fn node(args: &[&str]) -> (Program, String) {
@@ -83,6 +84,124 @@ fn a_test_node_makes_blocks_of_any_size_and_lies_about_them() {
     }
     conduit.shutdown();
     assert_eq!(program.end(), (Some(0), vec![], String::new()));
+}
+
+/// A block, its bytes, two nodes that have it, and their addresses.
+fn two_with_a_block(bytes: u64) -> (GeneratedBlock, Vec<u8>, [TestNode; 2], [String; 2]) {
+    let block = GeneratedBlock::new(BlockPlan::of_size(7, bytes).giant(bytes / 10));
+    let mut raw = Vec::new();
+    block.reader().read_to_end(&mut raw).unwrap();
+    let nodes = [0; 2].map(|_| TestNode::start(TestNodeConfig::default()).unwrap());
+    nodes.iter().for_each(|node| node.offer(&block));
+    let addresses = nodes.each_ref().map(|node| node.address().to_string());
+    (block, raw, nodes, addresses)
+}
+
+#[test]
+fn download_block_goes_on_with_another_peer() {
+    let (block, raw, nodes, [one, two]) = two_with_a_block(3_000_000);
+    nodes[0].inject(Fault::new(FaultKind::StallAfter(1_600_000)).command(conduit::Command::BLOCK));
+    // So that the first one is asked first.
+    nodes[1].refuse(true);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block");
+    let hash = block.hash().to_string();
+    let args = ["--network", "regtest", "--connect", &one, "--connect", &two, "--chunk", "100000"];
+    let args = [&args[..], &["--output", path.to_str().unwrap(), &hash]].concat();
+    let mut program = Program::start("download_block", &args);
+    waits::until("half of it is written, to a file of another name", || {
+        let written = |file: std::fs::DirEntry| file.path() != path && file.metadata().unwrap().len() > 1_000_000;
+        folder.path().read_dir().unwrap().any(|file| written(file.unwrap()))
+    });
+    nodes[1].refuse(false);
+    assert!(nodes[1].wait_for_connections(1, PATIENCE));
+    nodes[0].drop_connections();
+    let (code, lines, complaints) = program.end();
+    assert_eq!((code, lines.len()), (Some(0), 0), "{complaints}");
+    assert!(std::fs::read(&path).unwrap() == raw);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1, "nothing else is left");
+    let told: Vec<_> = complaints.lines().collect();
+    let size = raw.len();
+    assert_eq!(told.len(), 3, "{complaints}");
+    assert_eq!(told[0], format!("{size} bytes from {one}, which begins at 0"));
+    assert!(told[1].starts_with(&format!("{size} bytes from {two}, which begins at 1")), "{complaints}");
+    let count = block.transaction_count();
+    assert!(told[2].starts_with(&format!("{size} bytes and {count} transactions, proven, in ")), "{complaints}");
+}
+
+#[test]
+fn download_block_writes_bytes_or_ids_to_standard_output() {
+    let (block, raw, _nodes, [one, _]) = two_with_a_block(2_000_000);
+    let hash = block.hash().to_string();
+    let args = ["--network", "regtest", "--connect", &one, "--chunk", "30000", &hash];
+    let (code, written, complaints) = run_for_bytes("download_block", &args);
+    assert_eq!(code, Some(0), "{complaints}");
+    assert!(written == raw);
+    let (code, lines, complaints) = run("download_block", &[&args[..], &["--txids"]].concat());
+    assert_eq!(code, Some(0), "{complaints}");
+    let txids = Block::from_raw(raw).unwrap().transactions().map(|tx| tx.txid().to_string()).collect::<Vec<_>>();
+    assert_eq!(lines, txids);
+}
+
+#[test]
+fn download_block_leaves_nothing_that_is_not_proven() {
+    let (block, raw, nodes, [one, two]) = two_with_a_block(1_000_000);
+    let hash = block.hash().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block");
+    let args = ["--network", "regtest", "--connect", &one, "--timeout", "2", "--chunk", "10000"];
+    let args = [&args[..], &["--output", path.to_str().unwrap(), &hash]].concat();
+    for fault in [FaultKind::CloseAfter(500_000), FaultKind::Falsify { at: 990_000, checksum_fits: true }] {
+        std::fs::write(&path, "an older one").unwrap();
+        nodes[0].inject(Fault::new(fault.clone()).command(conduit::Command::BLOCK));
+        let (code, _, complaints) = run("download_block", &args);
+        assert_eq!(code, Some(1), "{fault:?}: {complaints}");
+        let error = complaints.lines().last().unwrap();
+        assert!(error.starts_with("error: ") && error.contains(&one), "{fault:?}: {complaints}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "an older one", "{fault:?}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1, "{fault:?}: nothing else is left");
+        nodes[0].clear_faults();
+    }
+    let (code, _, complaints) = run("download_block", &args);
+    assert_eq!(code, Some(0), "{complaints}");
+    assert!(std::fs::read(&path).unwrap() == raw);
+
+    let nowhere = folder.path().join("no/such/folder");
+    let args = ["--network", "regtest", "--connect", &two, "--output", nowhere.to_str().unwrap(), &hash];
+    let (code, _, complaints) = run("download_block", &args);
+    assert_eq!(code, Some(1));
+    assert!(complaints.starts_with(&format!("error: {}: ", nowhere.display())), "{complaints}");
+}
+
+#[test]
+fn a_block_is_measured_to_its_proven_end() {
+    let (block, raw, nodes, [one, two]) = two_with_a_block(3_000_000);
+    let hash = block.hash().to_string();
+    let fields = [
+        "mode",
+        "bytes",
+        "transactions",
+        "seconds",
+        "mb_per_second",
+        "cpu_seconds",
+        "peak_rss_bytes",
+        "merkle_ok",
+        "peers",
+    ];
+    let args = ["block", "--hash", &hash, "--connect", &one];
+    for more in [&[][..], &["--chunk", "50000", "--connect", &two], &["--slow"]] {
+        let report = measure(&[&args[..], more].concat(), &fields);
+        assert_eq!(number(&report, "bytes"), raw.len() as f64, "{report}");
+        assert_eq!(number(&report, "transactions"), block.transaction_count() as f64, "{report}");
+        assert_eq!(report["merkle_ok"], true, "{report}");
+        let seconds = number(&report, "seconds");
+        assert!((number(&report, "mb_per_second") * seconds - raw.len() as f64 / 1e6).abs() < 1e-6, "{report}");
+        // Three megabytes, 20 ms for each of the MiB in them.
+        assert!(more != ["--slow"] || seconds > 0.05, "{report}");
+    }
+    nodes[0].inject(Fault::new(FaultKind::CloseAfter(1_000_000)).command(conduit::Command::BLOCK));
+    let ended = run("measure", &[&args[..], &["--timeout", "600"]].concat());
+    assert_eq!(ended, (Some(1), vec![], format!("error: {one}: lost: closed by the peer\n")));
 }
 
 #[test]
@@ -466,6 +585,8 @@ fn help_goes_to_standard_output() {
     }
 }
 
+const HASH: &str = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206";
+
 #[test]
 fn bad_arguments_are_named() {
     let peer = "127.0.0.1:1";
@@ -493,6 +614,14 @@ fn bad_arguments_are_named() {
         ("measure", &["idle", "--connect", peer, "--seconds", "1"], "--peers: needed here"),
         ("measure", &["idle", "--connect", peer, "--peers", "1"], "--seconds: needed here"),
         ("measure", &["idle", "--connect", peer, "--peers", "0", "--seconds", "1"], "--peers 0: at least 1"),
+        ("measure", &["block", "--connect", peer], "--hash: needed here"),
+        ("measure", &["block", "--hash", "12"], "--hash 12: "),
+        ("measure", &["block", "--chunk", "0"], "--chunk 0: "),
+        ("download_block", &["--connect", peer], "HASH: needed here"),
+        ("download_block", &["--connect", peer, "12"], "12: "),
+        ("download_block", &["--network", "regtest", HASH], "--connect: needed on regtest"),
+        ("download_block", &["--connect", peer, HASH, "more"], "more: no such argument"),
+        ("download_block", &["--timeout", "0"], "--timeout 0: "),
         ("measure", &["hold", "--connect", peer], "--connect 127.0.0.1:1: hold reads"),
         ("measure", &["hold", "--network", "moon"], "--network moon: no network \"moon\""),
         ("measure", &["hold", "--timeout", "0"], "--timeout: from 1 second"),

@@ -1,7 +1,8 @@
-//! Points Conduit at any node and measures it: how fast it pushes, receives and asks, and what an idle peer costs.
+//! Points Conduit at any node and measures it: how fast it pushes, receives, asks and streams, and what an idle peer costs.
 //!
 //! Run with `cargo run --release --example measure -- --help`. The far end can be a real node, or the example `testnode`.
 
+mod block;
 mod broadcast;
 mod hold;
 mod idle;
@@ -18,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use conduit::testnode::transaction;
-use conduit::{Conduit, Config, Event, Events, Network, PeerAddress, PeerId, Txid};
+use conduit::{BlockHash, Conduit, Config, Event, Events, Network, PeerAddress, PeerId, Txid};
 use support::{Args, Failure, run};
 
 const USAGE: &str = "\
@@ -33,6 +34,9 @@ Modes, each of which ends with one line of JSON on standard output:
   receive --count N           take N messages (tx, inv or headers) that the peers send unasked
   round-trips --count N --what ping|tx [--txid HEX]
                               ask N times, one at a time, the peers in turn
+  block --hash HEX [--chunk B] [--slow]
+                              stream this block from the best of the peers in chunks of B bytes [4194304] and prove it;
+                              with --slow the reader takes 20 ms for each MiB
   idle --peers N --seconds S  make N connections to the one peer named and let them be for S seconds
   hold                        connect once to each HOST:PORT (or port of 127.0.0.1) read from standard input, and
                               hold the connections until that ends; a line of JSON for each event, none at the end
@@ -60,6 +64,9 @@ struct Options {
     peers: Option<usize>,
     nodes: Option<NonZeroUsize>,
     seconds: Option<u64>,
+    hash: Option<BlockHash>,
+    chunk: Option<NonZeroUsize>,
+    slow: bool,
 }
 
 /// What is asked for in round trips.
@@ -90,6 +97,7 @@ fn main() -> ExitCode {
             "broadcast" => broadcast::run(&options),
             "receive" => receive::run(&options),
             "idle" => idle::run(&options),
+            "block" => block::run(&options),
             _ => round_trips::run(&options),
         }?;
         println!("{report}");
@@ -109,10 +117,13 @@ fn parse(args: &mut Args, mode: &mut Option<String>) -> Result<Options, Failure>
         peers: None,
         nodes: None,
         seconds: None,
+        hash: None,
+        chunk: None,
+        slow: false,
     };
     while let Some(arg) = args.next()? {
         match arg.as_str() {
-            "push" | "broadcast" | "receive" | "round-trips" | "idle" | "hold" if mode.is_none() => {
+            "push" | "broadcast" | "receive" | "round-trips" | "block" | "idle" | "hold" if mode.is_none() => {
                 *mode = Some(arg)
             }
             "--connect" => {
@@ -131,6 +142,9 @@ fn parse(args: &mut Args, mode: &mut Option<String>) -> Result<Options, Failure>
             "--peers" => options.peers = Some(args.value()?),
             "--nodes" => options.nodes = Some(args.value()?),
             "--seconds" => options.seconds = Some(args.value()?),
+            "--hash" => options.hash = Some(args.value()?),
+            "--chunk" => options.chunk = Some(args.value()?),
+            "--slow" => options.slow = true,
             _ => return Err(args.unknown()),
         }
     }

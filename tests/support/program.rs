@@ -91,6 +91,13 @@ pub(crate) fn run(name: &str, args: &[&str]) -> (Option<i32>, Vec<String>, Strin
     Program::start(name, args).end()
 }
 
+/// Runs a program whose output is no text: its exit code, all that it wrote, and what it complained of.
+pub(crate) fn run_for_bytes(name: &str, args: &[&str]) -> (Option<i32>, Vec<u8>, String) {
+    let output = Command::new(path(name)).args(args).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{name}: {error}; `cargo build --examples` makes it"));
+    (output.status.code(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// Where cargo puts the examples: beside the folder of the tests.
 fn path(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
