@@ -1,15 +1,23 @@
-//! A block of 300 MB that a real SV Node has mined.
+//! A block of 300 MB that a real SV Node has mined, with transactions larger than any chunk in it.
 
 use std::time::Instant;
 
 use crate::support::blocks;
+use crate::support::client::Client;
 use crate::support::sv_node::SvNode;
 
 #[test]
 #[ignore = "long"]
-fn a_node_mines_a_block_of_three_hundred_megabytes() {
+fn a_block_of_three_hundred_megabytes_is_streamed_as_the_node_has_it() {
     let Some(node) = SvNode::start(blocks::options()) else { return };
     let began = Instant::now();
     let mined = blocks::mine(&node, blocks::THREE_HUNDRED_MB);
-    println!("mined in {:?}: {mined:?}", began.elapsed());
+    println!("{} bytes, {} transactions, mined in {:.1?}", mined.size, mined.transactions, began.elapsed());
+    for (way, config) in blocks::ways() {
+        let client = Client::connect(&[&node], config);
+        for _ in 0..2 {
+            blocks::stream(&node, &client, &mined).print(way);
+        }
+        client.end(&[&node]);
+    }
 }

@@ -2,15 +2,18 @@
 
 use std::collections::HashSet;
 use std::io::Read;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use conduit::block::BlockProof;
 use conduit::message::{Message, Transaction};
-use conduit::{BlockHash, Ping, RequestOptions};
-use serde_json::json;
+use conduit::{BlockHash, Config, Ping, RequestOptions};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::client::{Client, config};
-use super::sv_node::{SvNode, SvNodeOptions};
+use super::client::{Client, config, sole_peer};
+use super::sv_node::{SvNode, SvNodeOptions, wait_until};
 use super::transactions::{self, Funding};
 
 /// A block that a node has mined.
@@ -99,6 +102,100 @@ pub(crate) fn described(node: &SvNode, hash: BlockHash) -> MinedBlock {
     assert_eq!(entry["size"].as_u64(), Some(size), "all of the block came by REST");
     let transactions = entry["tx"].as_array().expect("a list of ids").len() as u64;
     MinedBlock { hash, size, transactions, digest: digest.finalize().into() }
+}
+
+/// The ways in which a conduit can be connected to a node.
+pub(crate) fn ways() -> Vec<(&'static str, Config)> {
+    vec![("one connection", config())]
+}
+
+/// A block streamed from a real node, and the round trips of pings meanwhile.
+pub(crate) struct Streamed {
+    took: Duration,
+    size: u64,
+    /// Our requests, each behind what the node was sending.
+    ours: Vec<Duration>,
+    /// Those of the node, as it says itself.
+    theirs: Vec<Duration>,
+}
+
+/// Streams a block from the node and compares it with the node's own bytes by their hash; meanwhile both sides send pings,
+/// each when its last one is answered.
+pub(crate) fn stream(node: &SvNode, client: &Client, block: &MinedBlock) -> Streamed {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Also when this panics, so that the other threads end.
+        let ends = SetOnDrop(&is_over);
+        let goes_on = || !is_over.load(Ordering::SeqCst);
+        let ours = scope.spawn(move || our_pings(client, goes_on));
+        let theirs = scope.spawn(move || their_pings(node, goes_on));
+        let (mut digest, mut bytes) = (Sha256::new(), 0);
+        let began = Instant::now();
+        let mut stream = client.conduit.block(block.hash).unwrap();
+        assert_eq!((stream.hash(), stream.size()), (block.hash, block.size));
+        while let Some(chunk) = stream.next_chunk().unwrap() {
+            assert_eq!(chunk.offset(), bytes);
+            bytes += chunk.bytes().len() as u64;
+            digest.update(chunk.bytes());
+        }
+        let took = began.elapsed();
+        drop(ends);
+        assert_eq!(<[u8; 32]>::from(digest.finalize()), block.digest, "the node's bytes, all {bytes} of them");
+        let summary = stream.summary().unwrap();
+        assert_eq!((summary.hash, summary.header.hash(), summary.size), (block.hash, block.hash, block.size));
+        assert_eq!((summary.transactions, summary.proof), (block.transactions, BlockProof::Merkle));
+        Streamed { took, size: block.size, ours: ours.join().unwrap(), theirs: theirs.join().unwrap() }
+    })
+}
+
+impl Streamed {
+    pub(crate) fn print(&self, way: &str) {
+        let rate = self.size as f64 / 1e6 / self.took.as_secs_f64();
+        println!("{way}: {} bytes in {:.1?}, {rate:.0} MB/s", self.size, self.took);
+        for (whose, trips) in [("our", &self.ours), ("the node's", &self.theirs)] {
+            let mut sorted = trips.clone();
+            sorted.sort_unstable();
+            let [least, median, most] = [0, sorted.len() / 2, sorted.len() - 1].map(|at| sorted[at]);
+            println!("  {whose} pings: {}, least {least:.1?}, median {median:.1?}, most {most:.1?}", trips.len());
+        }
+    }
+}
+
+/// Pings as long as it goes on, one at least.
+fn our_pings(client: &Client, goes_on: impl Fn() -> bool) -> Vec<Duration> {
+    let options = RequestOptions::new().peer(client.peers[0]).timeout(DEADLINE);
+    let mut trips = Vec::new();
+    loop {
+        trips.push(client.conduit.send_request_with(Ping, &options).unwrap());
+        if !goes_on() {
+            return trips;
+        }
+    }
+}
+
+/// Has the node ping as long as it goes on, once at least.
+fn their_pings(node: &SvNode, goes_on: impl Fn() -> bool) -> Vec<Duration> {
+    let pongs = |peer: &Value| peer["bytesrecv_per_msg"]["pong"].as_u64().unwrap_or(0);
+    let mut trips = Vec::new();
+    loop {
+        let before = pongs(&sole_peer(node));
+        node.rpc("ping", json!([]));
+        wait_until("the node to have its pong", DEADLINE, || pongs(&sole_peer(node)) > before);
+        let seconds = sole_peer(node)["pingtime"].as_f64().expect("a time");
+        trips.push(Duration::from_secs_f64(seconds));
+        if !goes_on() {
+            return trips;
+        }
+    }
+}
+
+/// Says that something is over when it goes out of scope.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Validation may take as long as it takes: it gives a transaction up after a second otherwise.
