@@ -94,7 +94,7 @@ pub struct Config {
     /// Bytes of one block that wait between its socket and its reader; a read more may come on top. The default is
     /// 4 MiB; at least 64 KiB.
     pub stream_queue_bytes: usize,
-    /// The most blocks that may be streamed or downloaded at once. The default is 256.
+    /// The most blocks that may be streamed or downloaded at once. The default is 128.
     pub max_streams: usize,
     /// Largest payload held in memory, in bytes; a longer one is skipped. The default is 32 MiB.
     ///
@@ -203,7 +203,7 @@ impl Config {
             requests_limit: 64 * MIB,
             max_recv_payload_length: 2_097_152,
             stream_queue_bytes: 4 * MIB,
-            max_streams: 256,
+            max_streams: 128,
             stream_threshold: 32 * MIB as u64,
             inbound_share: 6 * MIB,
             inbound_pool: 256 * MIB,
@@ -275,12 +275,12 @@ impl Config {
     /// ```text
     ///   max_peers * (inbound_share + outbound_share + 2 MiB) + inbound_pool + outbound_pool
     /// + max_message_queues * max(message_queue_bytes, stream_threshold)
-    /// + requests_limit + broadcast_bytes
+    /// + requests_limit + broadcast_bytes + max_streams * (stream_queue_bytes + 128 KiB)
     /// + watch_memory * 48 + watch_announcements * 400 + 2 MiB + 8 MiB
     /// ```
     ///
     /// with half as much again on what holds decoded messages, which can be larger than their payloads. The two mebibytes
-    /// per peer are what one read may bring over a limit, the eight at the end the addresses and bans that are kept. What a caller keeps, the kernel's socket buffers and the
+    /// per peer are what one read may bring over a limit, the eight at the end the addresses and bans that are kept. What a caller keeps, chunks of blocks among it, the kernel's socket buffers and the
     /// program itself come on top.
     #[must_use]
     pub fn worst_case_bytes(&self) -> u64 {
@@ -298,6 +298,7 @@ impl Config {
             .saturating_add(outbound)
             .saturating_add(wide(self.requests_limit))
             .saturating_add(wide(self.broadcast_bytes))
+            .saturating_add(wide(self.max_streams).saturating_mul(wide(self.stream_queue_bytes + READ_SIZE)))
             .saturating_add(wide(self.watch_memory).saturating_mul(48))
             .saturating_add(wide(self.watch_announcements).saturating_mul(400))
             .saturating_add(wide(WATCH_CHAIN))
@@ -400,6 +401,8 @@ impl fmt::Debug for Config {
 const MIB: usize = 1_048_576;
 /// What one read may bring over a limit, with its frames' cost.
 const READ_SLACK: usize = 2 * MIB;
+/// What one read may bring over the limit of a block's queue.
+const READ_SIZE: usize = 128 * 1_024;
 /// The headers and wanted blocks of watches.
 const WATCH_CHAIN: usize = 2 * MIB;
 /// Ten thousand addresses and as many bans, each in several orders.
@@ -459,6 +462,8 @@ mod tests {
             ("requests_limit", bytes(c.requests_limit as u64)),
             ("max_recv_payload_length", bytes(c.max_recv_payload_length.into())),
             ("stream_threshold", bytes(c.stream_threshold)),
+            ("stream_queue_bytes", bytes(c.stream_queue_bytes as u64)),
+            ("max_streams", c.max_streams.to_string()),
             ("inbound_share", bytes(c.inbound_share as u64)),
             ("inbound_pool", bytes(c.inbound_pool as u64)),
             ("outbound_share", bytes(c.outbound_share as u64)),
@@ -482,8 +487,8 @@ mod tests {
             assert!(readme.contains(&row), "README.md lacks the row {row}");
         }
         let gib = |config: Config| config.worst_case_bytes() as f64 / f64::from(1 << 30);
-        assert_eq!(format!("{:.1}", gib(c)), "2.7");
-        assert_eq!(format!("{:.1}", gib(Config::new(Network::Main).max_peers(8))), "1.1");
+        assert_eq!(format!("{:.1}", gib(c)), "3.2");
+        assert_eq!(format!("{:.1}", gib(Config::new(Network::Main).max_peers(8))), "1.6");
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! 4. A message thread (`driver::message_thread`) verifies their checksums and decodes them (`message`), then enters the
 //! 5. `Engine` (`engine`) once for all of them: one pure state machine behind one lock, held for microseconds, which
 //! 6. gives each message to the request, broadcast or watch it belongs to, or gives it back.
+//!    A block that somebody streams does not come this way: the event loop puts it into that stream's queue
+//!    (`queue::block`), and it is scanned and hashed where it is read (`download`, with the pure `block`).
 //! 7. What it gives back goes into the message queue (`queue::message`), or is parked for its peer if that is full.
 //! 8. The other way, a caller's message is encoded in his own thread, charged to the peers' outbound budget
 //!    (`queue::outbound`), a stream of small ones in one run of bytes that all its peers share,
