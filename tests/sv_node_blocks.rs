@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use support::blocks::{self, MinedBlock};
 use support::client::{Client, config, hashes, sole_peer, stored};
+use support::program::{measure, number, run_for_bytes};
 use support::sv_node::SvNode;
 use support::transactions::{self, Funding};
 
@@ -28,6 +29,32 @@ fn blocks_of_a_kilobyte_and_of_ten_megabytes_are_streamed_as_the_node_has_them()
         }
         client.end(&[&node]);
     }
+}
+
+#[test]
+fn a_real_block_is_downloaded_and_measured_by_the_programs() {
+    let Some(node) = SvNode::start(blocks::options()) else { return };
+    let MinedBlock { hash, size, digest, transactions } = blocks::mine(&node, blocks::TEN_MB);
+    let address = node.address().to_string();
+    let hash = hash.to_string();
+    let args = ["--network", "regtest", "--connect", &address, &hash];
+    let (code, raw, complaints) = run_for_bytes("download_block", &args);
+    assert_eq!((code, <[u8; 32]>::from(Sha256::digest(raw))), (Some(0), digest), "{complaints}");
+    let fields = [
+        "mode",
+        "bytes",
+        "transactions",
+        "seconds",
+        "mb_per_second",
+        "cpu_seconds",
+        "peak_rss_bytes",
+        "merkle_ok",
+        "peers",
+    ];
+    let report = measure(&["block", "--hash", &hash, "--connect", &address], &fields);
+    assert_eq!((number(&report, "bytes"), number(&report, "transactions")), (size as f64, transactions as f64));
+    assert_eq!(report["merkle_ok"], true);
+    node.assert_no_misbehaviour();
 }
 
 #[test]
