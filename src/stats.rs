@@ -56,6 +56,10 @@ pub struct Stats {
     pub requests: BTreeMap<String, u64>,
     /// Verdicts of broadcasts, by [`Verdict::name`](crate::Verdict::name).
     pub broadcasts: BTreeMap<String, u64>,
+    /// Blocks that were streamed: `proven`, `abandoned` by their readers, the others by
+    /// [`BlockError::name`](crate::BlockError::name), also where the call itself was refused. One of
+    /// [many](crate::Conduit::blocks) that is put off for want of room is abandoned, and asked for again.
+    pub blocks: BTreeMap<String, u64>,
 }
 
 /// How full a queue is, and how full it has been.
@@ -188,6 +192,7 @@ impl Stats {
         rows.extend(sum("disconnects", &self.disconnects));
         rows.extend(sum("requests", &self.requests));
         rows.extend(sum("broadcasts", &self.broadcasts));
+        rows.extend(sum("blocks", &self.blocks));
         rows.extend(sum("drops", &drops));
         rows
     }
@@ -241,6 +246,7 @@ mod tests {
             requests: counts(&[("ok", 6), ("timed_out", 1)]),
             outbox: queue(6),
             broadcasts: counts(&[("relayed", 8)]),
+            blocks: counts(&[("diverged", 1), ("proven", 9)]),
         }
     }
 
@@ -277,6 +283,9 @@ requests                   7
   timed_out                1
 broadcasts                 8
   relayed                  8
+blocks                    10
+  diverged                 1
+  proven                   9
 drops                      4
   events                   1
   unclaimed                3

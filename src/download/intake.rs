@@ -255,14 +255,14 @@ impl Intake {
     }
 
     fn finish(&mut self, end: Result<(), BlockError>) {
+        self.close(end.as_ref().map_or_else(BlockError::name, |()| "proven"));
         self.end = Some(end);
         self.forget_input();
-        self.close();
     }
 
-    fn close(&self) {
+    fn close(&self, outcome: &'static str) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.close_download(self.id, &self.queue);
+            shared.close_download(self.id, &self.queue, outcome);
         }
     }
 }
@@ -270,7 +270,7 @@ impl Intake {
 impl Drop for Intake {
     fn drop(&mut self) {
         if self.end.is_none() {
-            self.close();
+            self.close("abandoned");
         }
     }
 }

@@ -49,6 +49,7 @@ pub(super) struct Happened {
     answered: u64,
     failed: BTreeMap<&'static str, u64>,
     verdicts: BTreeMap<&'static str, u64>,
+    blocks: BTreeMap<&'static str, u64>,
     /// Peers that were connected and lost, and may come back.
     lost: HashSet<PeerId>,
 }
@@ -143,6 +144,11 @@ impl Happened {
         }
     }
 
+    /// Counts a block that was streamed, by what became of it.
+    pub(super) fn note_block(&mut self, outcome: &'static str) {
+        *self.blocks.entry(outcome).or_default() += 1;
+    }
+
     /// Counts the verdict of a broadcast.
     pub(super) fn note_verdict(&mut self, verdict: &Verdict) {
         *self.verdicts.entry(verdict.name()).or_default() += 1;
@@ -160,6 +166,7 @@ impl Happened {
         stats.disconnects = named(&self.disconnects);
         stats.requests = named(&self.failed);
         stats.broadcasts = named(&self.verdicts);
+        stats.blocks = named(&self.blocks);
         if self.answered > 0 {
             stats.requests.insert("ok".to_owned(), self.answered);
         }

@@ -20,18 +20,27 @@ impl Shared {
         queue: Arc<BlockQueue>,
         blocking: bool,
     ) -> Result<StreamId, BlockError> {
-        self.enter(|core, now| match core.phase {
-            Phase::Over { crashed: true } => Err(BlockError::Crashed),
-            Phase::Over { crashed: false } => Err(BlockError::Shutdown),
-            Phase::New if blocking => Err(BlockError::NotStarted),
-            _ => core.engine.open_download(now, hash, options, queue),
+        self.enter(|core, now| {
+            let opened = match core.phase {
+                Phase::Over { crashed: true } => Err(BlockError::Crashed),
+                Phase::Over { crashed: false } => Err(BlockError::Shutdown),
+                Phase::New if blocking => Err(BlockError::NotStarted),
+                _ => core.engine.open_download(now, hash, options, queue),
+            };
+            if let Err(error) = &opened {
+                core.happened.note_block(error.name());
+            }
+            opened
         })
     }
 
-    /// The reader has the block, or is gone.
-    pub(crate) fn close_download(self: &Arc<Self>, stream: StreamId, queue: &BlockQueue) {
+    /// The reader has the block, or is gone; `outcome` is counted.
+    pub(crate) fn close_download(self: &Arc<Self>, stream: StreamId, queue: &BlockQueue, outcome: &'static str) {
         let resumed = queue.close();
-        self.enter(|core, now| core.engine.close_download(now, stream));
+        self.enter(|core, now| {
+            core.happened.note_block(outcome);
+            core.engine.close_download(now, stream);
+        });
         self.resume_block(resumed);
     }
 

@@ -260,6 +260,8 @@ fn a_dropped_stream_frees_its_peer_by_skipping_a_little_and_closing_at_much() {
     let large = GeneratedBlock::new(BlockPlan::of_size(3, 60_000_000).without_checksum());
     nodes[0].offer(&large);
     drop(conduit.block(large.hash()).unwrap());
+    let counted = conduit.stats().blocks;
+    assert_eq!((counted["abandoned"], counted["proven"]), (2, 1), "{counted:?}");
     let reason = waits::reason_of(&events, conduit.peers()[0].id);
     assert_eq!(reason, conduit::DisconnectReason::BlockAbandoned);
     conduit.wait_for_peers(1, PATIENCE).unwrap();
