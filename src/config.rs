@@ -91,6 +91,9 @@ pub struct Config {
     /// The largest payload we accept and announce in `protoconf`, in bytes, for every command without a limit of its
     /// own. The default is 2 MiB, as the node's; at least 1 MiB. Nodes fill `inv` up to it.
     pub max_recv_payload_length: u32,
+    /// Whether a second connection is opened to each peer that knows how to (`BlockPriority` of SV Node), for pings,
+    /// headers and blocks, so that none of these waits behind transactions. It has shares of its own. The default is false.
+    pub streams: bool,
     /// Bytes of one block that wait between its socket and its reader; a read more may come on top. The default is
     /// 4 MiB; at least 64 KiB.
     pub stream_queue_bytes: usize,
@@ -202,6 +205,7 @@ impl Config {
             request_attempts: 3,
             requests_limit: 64 * MIB,
             max_recv_payload_length: 2_097_152,
+            streams: false,
             stream_queue_bytes: 4 * MIB,
             max_streams: 128,
             stream_threshold: 32 * MIB as u64,
@@ -235,7 +239,7 @@ impl Config {
         verify_timeout: Duration, verify_interval: Duration, ping_interval: Duration, ping_timeout: Duration,
         stall_timeout: Duration, pause_limit: Duration, redial_min: Duration, redial_max: Duration,
         request_timeout: Duration, getaddr_timeout: Duration, request_attempts: usize, requests_limit: usize,
-        max_recv_payload_length: u32, stream_queue_bytes: usize, max_streams: usize, stream_threshold: u64, inbound_share: usize, inbound_pool: usize,
+        max_recv_payload_length: u32, streams: bool, stream_queue_bytes: usize, max_streams: usize, stream_threshold: u64, inbound_share: usize, inbound_pool: usize,
         outbound_share: usize, outbound_pool: usize, message_queue_bytes: usize, message_queue_items: usize,
         max_message_queues: usize, overflow_limit: usize, event_queue_items: usize, broadcast_bytes: usize,
         broadcast_items: usize, broadcast_lifetime: Duration, rebroadcast_interval: Duration, keep_broadcasts: bool, watch_memory: usize, watch_announcements: usize, watch_patience: Duration,
@@ -273,26 +277,29 @@ impl Config {
     /// The most memory that queues, requests, broadcasts and watches can take together under these settings, in bytes.
     ///
     /// ```text
-    ///   max_peers * (inbound_share + outbound_share + 2 MiB) + inbound_pool + outbound_pool
+    ///   connections * (inbound_share + outbound_share + 2 MiB) + inbound_pool + outbound_pool
     /// + max_message_queues * max(message_queue_bytes, stream_threshold)
     /// + requests_limit + broadcast_bytes + max_streams * (stream_queue_bytes + 128 KiB)
     /// + watch_memory * 48 + watch_announcements * 400 + 2 MiB + 8 MiB
     /// ```
     ///
-    /// with half as much again on what holds decoded messages, which can be larger than their payloads. The two mebibytes
-    /// per peer are what one read may bring over a limit, the eight at the end the addresses and bans that are kept. What a caller keeps, chunks of blocks among it, the kernel's socket buffers and the
+    /// with `connections` = `max_peers`, twice that with `streams`, and half as much again on what holds decoded messages,
+    /// which can be larger than their payloads. The two mebibytes per connection are what one read may bring over a limit,
+    /// the eight at the end the addresses and bans that are kept. What a caller keeps, chunks of blocks among it, the
+    /// kernel's socket buffers and the
     /// program itself come on top.
     #[must_use]
     pub fn worst_case_bytes(&self) -> u64 {
         let wide = |n: usize| n as u64;
-        let inbound = wide(self.max_peers)
+        let connections = wide(self.max_peers).saturating_mul(if self.streams { 2 } else { 1 });
+        let inbound = connections
             .saturating_mul(wide(self.inbound_share).saturating_add(wide(READ_SLACK)))
             .saturating_add(wide(self.inbound_pool));
         let queues =
             wide(self.max_message_queues).saturating_mul(wide(self.message_queue_bytes).max(self.stream_threshold));
         let decoded = inbound.saturating_add(queues);
         let outbound =
-            wide(self.max_peers).saturating_mul(wide(self.outbound_share)).saturating_add(wide(self.outbound_pool));
+            connections.saturating_mul(wide(self.outbound_share)).saturating_add(wide(self.outbound_pool));
         decoded
             .saturating_add(decoded / 2)
             .saturating_add(outbound)
@@ -378,6 +385,7 @@ impl Config {
             start_height: self.start_height,
             relay: self.relay,
             max_recv_payload_length: self.max_recv_payload_length,
+            streams: self.streams,
             stream_threshold: self.stream_threshold,
             handshake_timeout: self.handshake_timeout,
             ping_interval: self.ping_interval,
@@ -461,6 +469,7 @@ mod tests {
             ("request_attempts", c.request_attempts.to_string()),
             ("requests_limit", bytes(c.requests_limit as u64)),
             ("max_recv_payload_length", bytes(c.max_recv_payload_length.into())),
+            ("streams", c.streams.to_string()),
             ("stream_threshold", bytes(c.stream_threshold)),
             ("stream_queue_bytes", bytes(c.stream_queue_bytes as u64)),
             ("max_streams", c.max_streams.to_string()),

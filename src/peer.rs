@@ -232,6 +232,8 @@ pub struct PeerInfo {
     pub link: Link,
     /// Whether it is connected.
     pub state: PeerState,
+    /// The connections to it: 0, 1, or with [`streams`](crate::Config#structfield.streams) 2.
+    pub streams: usize,
     /// Whether it was set as the main peer.
     pub is_main: bool,
     /// Whether the caller named it; any other was found.
@@ -254,7 +256,7 @@ pub struct PeerInfo {
     pub outstanding_requests: usize,
     /// Dials and requests that failed in a row.
     pub failures: u32,
-    /// What has passed over the present connection, once the handshake is done.
+    /// What has passed over the present connection, or both of them, once the handshake is done.
     pub traffic: Option<Traffic>,
 }
 

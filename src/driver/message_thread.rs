@@ -49,6 +49,7 @@ pub(super) fn run(shared: &Arc<Shared>, index: usize, inbound: &Receiver<Inbound
 /// Finishes a reply in the event loop, if that is sure to hand nothing to a queue; gives the batch back otherwise.
 pub(super) fn finish_here(
     shared: &Arc<Shared>,
+    own: ConnectionId,
     connection: ConnectionId,
     peer: PeerId,
     batch: FrameBatch,
@@ -77,7 +78,7 @@ pub(super) fn finish_here(
     let todo = shared.take_actions(&mut core);
     drop(core);
     shared.perform(todo);
-    shared.resume(shared.inbound_budget.release(connection, batch.cost() - batch.reserved, batch.reserved, 1));
+    shared.resume(shared.inbound_budget.release(own, batch.cost() - batch.reserved, batch.reserved, 1));
     None
 }
 
@@ -144,7 +145,7 @@ impl MessageThread<'_> {
         let shared = self.shared;
         match inbound {
             Inbound::Frames { connection, peer, batch, link } => {
-                self.take_frames(connection, peer, batch);
+                self.take_frames(link.connection, connection, peer, batch);
                 link.in_flight.fetch_sub(1, Ordering::AcqRel);
             }
             Inbound::Up { connection, peer, version } => {
@@ -163,6 +164,12 @@ impl MessageThread<'_> {
                     self.peers.remove(&peer);
                 }
                 shared.enter(|core, now| core.engine.handle_down(now, peer, connection, reason));
+            }
+            Inbound::Association { connection, peer, address, association } => {
+                shared.enter(|core, _| core.engine.handle_association(peer, connection, address, association));
+            }
+            Inbound::Joined { connection, of, peer } => {
+                shared.enter(|core, _| core.engine.handle_joined(peer, of, connection));
             }
             Inbound::ReadAgain { connection, peer } => {
                 shared.enter(|core, now| core.engine.handle_read_again(now, peer, connection));
@@ -196,12 +203,13 @@ impl MessageThread<'_> {
         }
     }
 
-    fn take_frames(&mut self, connection: ConnectionId, peer: PeerId, batch: FrameBatch) {
+    /// `own` is the connection that brought them and is charged for them.
+    fn take_frames(&mut self, own: ConnectionId, connection: ConnectionId, peer: PeerId, batch: FrameBatch) {
         let (cost, reserved, frames) = (batch.cost() - batch.reserved, batch.reserved, batch.frames.len());
         let faulty = self.peers.get(&peer).is_none_or(|state| state.connection != connection || state.faulty);
         if faulty {
             add(&self.shared.counters.faulty, frames as u64);
-            self.shared.resume(self.shared.inbound_budget.release(connection, cost, reserved, frames));
+            self.shared.resume(self.shared.inbound_budget.release(own, cost, reserved, frames));
             return;
         }
         let (decoded, fault) = self.decode_all(peer, batch);
@@ -218,9 +226,10 @@ impl MessageThread<'_> {
             (unclaimed, Shared::writers(core))
         });
         // What is parked stays charged; everything else has found its place.
-        let parked = self.deliver(connection, peer, unclaimed, &writers, reserved);
+        let parked = self.deliver(own, peer, unclaimed, &writers, reserved);
+        self.pause_if_over(connection, peer);
         let resumed = self.shared.inbound_budget.release(
-            connection,
+            own,
             cost - parked.cost,
             reserved - parked.reserved,
             frames - parked.count,
@@ -328,7 +337,6 @@ impl MessageThread<'_> {
         if unclaimed > 0 {
             add(&self.shared.counters.unclaimed, unclaimed);
         }
-        self.pause_if_over(connection, peer);
         charged_on
     }
 

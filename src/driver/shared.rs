@@ -330,13 +330,19 @@ impl Shared {
                     None => deliveries.push((watch, vec![item])),
                 },
                 Action::WatchOver { watch } => core.end_watch(watch),
-                // The loop must hear of a connection before its end, so these two go into its queue in the order in
+                // The loop must hear of a connection before its end, so these go into its queue in the order in
                 // which the engine gave them.
                 Action::Connect { peer, connection, address } => {
                     core.happened.dials += 1;
                     self.outbound.push(Command::Connect { connection, peer, address: address.clone() });
                     todo.push(Todo::WakeLoop);
                     todo.push(Todo::Engine(Action::Connect { peer, connection, address }));
+                }
+                Action::Join { peer, connection, address, joins } => {
+                    let to = address.clone();
+                    self.outbound.push(Command::Join { connection, peer, address: to, joins });
+                    todo.push(Todo::WakeLoop);
+                    todo.push(Todo::Engine(Action::Join { peer, connection, address, joins }));
                 }
                 Action::ExpectBlock { connection, hash, stream, queue } => {
                     // The question for it is sent later, from outside the lock.
@@ -403,7 +409,7 @@ impl Shared {
         match action {
             Action::Resolve { peer, connection, host, port } => hooks::resolve(self, peer, connection, host, port),
             Action::ResolveSeed { host, port } => hooks::resolve_seed(self, host, port),
-            Action::Connect { peer, connection, address } => {
+            Action::Connect { peer, connection, address } | Action::Join { peer, connection, address, .. } => {
                 if let Some(dialler) = &self.config.dialler {
                     hooks::dial(self, dialler.clone(), peer, connection, address);
                 }

@@ -28,10 +28,11 @@ use crate::broadcast::{BroadcastReport, Progress};
 use crate::config::Config;
 use crate::error::{BlockError, DisconnectReason, RequestError};
 use crate::message::Message;
-use crate::peer::{ConnectionId, PeerAddress, PeerId, StreamId};
+use crate::peer::{ConnectionId, IdMap, PeerAddress, PeerId, StreamId};
 use crate::queue::block::BlockQueue;
 use crate::queue::events::Event;
 use crate::queue::message::Queued;
+use crate::queue::outbound::Joins;
 use crate::request::{Answer, Question};
 use crate::watch::Watched;
 use crate::wire::BlockHash;
@@ -60,6 +61,8 @@ pub(crate) struct Engine {
     /// Everything was ended, so nobody is looked for any more.
     over: bool,
     peers: BTreeMap<PeerId, Peer>,
+    /// The second connection of each peer that has one, by the first.
+    seconds: IdMap<ConnectionId, ConnectionId>,
     /// Always the number of `peers` that are connected and known to be on our chain.
     ready: usize,
     /// Always the number of those of `ready` that are read.
@@ -93,6 +96,8 @@ pub(crate) enum Action {
     /// Make a connection; its end comes as `handle_down`. The address has a port, and a name only if the dialler resolves
     /// names.
     Connect { peer: PeerId, connection: ConnectionId, address: PeerAddress },
+    /// Make a connection that joins another one, as `handle_joined` tells; its end comes as `handle_down`.
+    Join { peer: PeerId, connection: ConnectionId, address: PeerAddress, joins: Joins },
     /// End a connection.
     Close { connection: ConnectionId, reason: DisconnectReason },
     /// Send a message, however full the queue: what is asked for is bounded by `requests_limit`, and for watches by
@@ -174,6 +179,7 @@ impl Engine {
             started: false,
             over: false,
             peers: BTreeMap::new(),
+            seconds: IdMap::default(),
             ready: 0,
             listening: 0,
             dialling: Dialling::default(),
@@ -205,7 +211,13 @@ impl Engine {
 
     /// The next thing to do.
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front()?;
+        Some(match action {
+            Action::Send { connection, message } => {
+                Action::Send { connection: self.stream_for(connection, &message), message }
+            }
+            other => other,
+        })
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is next due.

@@ -1,6 +1,6 @@
 //! One connection to one peer: the handshake, the frames that arrive, the frames that leave.
 //!
-//! Layer 3. Sections 3.1 to 3.4 of the wire specification.
+//! Layer 3. Sections 3.1 to 3.5 of the wire specification.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -8,11 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::association::{AssociationId, BLOCK_PRIORITY};
 use super::batch::FrameBatch;
 use super::keepalive::{Due, Keepalive};
 use super::outbox::{Outbox, Sent};
 use super::{FrameRun, Link, PeerLimits, ProtocolError, Settings, Tally};
-use crate::message::{Message, NetworkAddress, Services, Version};
+use crate::message::{CreateStrm, Message, NetworkAddress, ProtoConf, Services, StreamAck, StreamType, Version};
 use crate::peer::StreamId;
 use crate::wire::{BlockHash, Command, Frame, FrameDecoder, FrameError, FrameHeader, FramePart, sha256d};
 
@@ -40,6 +41,14 @@ pub(crate) struct Connection {
     handshake_deadline: Instant,
     keepalive: Keepalive,
     got_protoconf: bool,
+    /// What the association is called, if there may be one: the id that our `version` names.
+    association: Option<AssociationId>,
+    /// The peer's `version` has the same one.
+    is_shared: bool,
+    /// The peer knows the policy of two connections.
+    knows_policy: bool,
+    /// A ping that another connection sent, and whose pong may come here.
+    stray_ping: Option<u64>,
     /// Room granted to payloads that ended here, so that no batch carries it.
     unused_room: usize,
     control: Control,
@@ -57,6 +66,11 @@ pub(crate) struct Control {
 pub(crate) enum Event {
     /// The handshake is done; this was the peer's `version`.
     Established(Box<Version>),
+    /// The peer would take a second connection, which joins this one under that name; comes once. Who was dialled tells so
+    /// as soon as it has agreed to the name.
+    Association(AssociationId),
+    /// This connection has joined another one.
+    Joined,
     /// Frames for the message thread.
     Frames(FrameBatch),
     /// The peer's `protoconf` says what it takes.
@@ -79,6 +93,8 @@ pub(crate) enum Event {
 enum Stage {
     AwaitVersion,
     AwaitVerack(Box<Version>),
+    /// It joins another one.
+    AwaitAck(AssociationId),
     Established,
 }
 
@@ -114,16 +130,57 @@ enum Payload {
 impl Connection {
     /// Begins a connection just made; the dialling side queues its `version`.
     ///
-    /// `nonce` is random; `unix` is the wall clock in seconds, for `version`.
+    /// `nonce` is random; `unix` is the wall clock in seconds, for `version`. `association` is how the dialling side would
+    /// call an association.
     pub(crate) fn new(
         settings: Arc<Settings>,
         link: Link,
         remote: SocketAddr,
         nonce: u64,
+        association: Option<AssociationId>,
         now: Instant,
         unix: i64,
     ) -> Self {
-        let mut connection = Self {
+        let mut connection = Self::at_stage(Stage::AwaitVersion, settings, link, remote, nonce, now);
+        connection.association = association;
+        if link == Link::Outbound {
+            connection.send_version(now, unix);
+        }
+        connection
+    }
+
+    /// Begins a connection just made that is to join another one to the same peer, on which a ping may be out.
+    pub(crate) fn join(
+        settings: Arc<Settings>,
+        remote: SocketAddr,
+        nonce: u64,
+        association: AssociationId,
+        stray_ping: Option<u64>,
+        now: Instant,
+    ) -> Self {
+        let stage = Stage::AwaitAck(association);
+        let mut connection = Self::at_stage(stage, settings, Link::Outbound, remote, nonce, now);
+        // It comes on the first one.
+        connection.got_protoconf = true;
+        connection.stray_ping = stray_ping;
+        let ask = CreateStrm {
+            association_id: association.as_bytes().to_vec(),
+            stream_type: StreamType::Data1,
+            stream_policy: BLOCK_PRIORITY.into(),
+        };
+        connection.send_urgent(now, &Message::CreateStrm(Box::new(ask)));
+        connection
+    }
+
+    fn at_stage(
+        stage: Stage,
+        settings: Arc<Settings>,
+        link: Link,
+        remote: SocketAddr,
+        nonce: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
             link,
             remote,
             nonce,
@@ -135,18 +192,26 @@ impl Connection {
             outbox: Outbox::default(),
             progress: None,
             paused_at: None,
-            stage: Stage::AwaitVersion,
+            stage,
             handshake_deadline: now + settings.handshake_timeout,
             keepalive: Keepalive::new(now, settings.ping_interval, settings.ping_timeout),
             got_protoconf: false,
+            association: None,
+            is_shared: false,
+            knows_policy: false,
+            stray_ping: None,
             unused_room: 0,
             control: Control::default(),
             settings,
-        };
-        if link == Link::Outbound {
-            connection.send_version(now, unix);
         }
-        connection
+    }
+
+    /// Accepts a connection just made, which was to join another one.
+    #[cfg(feature = "testnode")]
+    pub(crate) fn accept(&mut self, now: Instant, ack: StreamAck) {
+        self.got_protoconf = true;
+        self.send_urgent(now, &Message::StreamAck(ack));
+        self.establish(now, Event::Joined);
     }
 
     /// Takes bytes from the socket; what is not consumed must be given again once [`wants_read`](Self::wants_read).
@@ -262,6 +327,17 @@ impl Connection {
     /// No stream waits any more for the blocks that do not pass.
     pub(crate) fn retain_expected(&mut self, keep: impl Fn(StreamId) -> bool) {
         self.expected.retain(|&(_, stream)| keep(stream));
+    }
+
+    /// The blocks that streams wait for.
+    pub(crate) fn expected(&self) -> &[(BlockHash, StreamId)] {
+        &self.expected
+    }
+
+    /// Leaves keepalive to another connection to the same peer, or takes it up again; gives the ping that is out.
+    pub(crate) fn set_resting(&mut self, now: Instant, resting: bool) -> Option<u64> {
+        self.keepalive.set_resting(now, resting);
+        self.keepalive.nonce()
     }
 
     /// Takes the room of payloads that ended here, to be given back; zero most of the time.
@@ -494,11 +570,15 @@ impl Connection {
         {
             return Err(ProtocolError::BeforeVersion { command: header.command });
         }
+        let awaits_ack = matches!(self.stage, Stage::AwaitAck(_));
+        if awaits_ack && !matches!(header.command, Command::STREAMACK | Command::REJECT) {
+            return Err(ProtocolError::NoStreamAck { command: header.command });
+        }
         match header.command {
             Command::VERSION | Command::VERACK | Command::PING | Command::PROTOCONF => {}
+            Command::STREAMACK if awaits_ack => {}
             Command::REJECT if !self.is_established() => {}
-            Command::PONG
-                if payload.first_chunk().is_some_and(|n| self.keepalive.expects(u64::from_le_bytes(*n))) => {}
+            Command::PONG if payload.first_chunk().is_some_and(|n| self.has_pinged(u64::from_le_bytes(*n))) => {}
             _ if self.is_established() => return Ok(false),
             // Between version and verack come feature messages of other chains' nodes; the node drops them too.
             _ => return Ok(true),
@@ -513,9 +593,10 @@ impl Connection {
                 if std::mem::replace(&mut self.got_protoconf, true) {
                     return Err(ProtocolError::DuplicateProtoConf);
                 }
-                self.flush_batch();
-                self.events.push_back(Event::Limits(PeerLimits::new(protoconf.max_recv_payload_length)));
+                self.handle_protoconf(&protoconf);
             }
+            Message::StreamAck(ack) => self.handle_ack(now, &ack)?,
+            Message::Pong { nonce } if self.stray_ping == Some(nonce) => self.stray_ping = None,
             Message::Ping { nonce } => self.send_urgent(now, &Message::Pong { nonce }),
             Message::Pong { .. } => {
                 if let Some(round_trip) = self.keepalive.ponged(now) {
@@ -541,8 +622,13 @@ impl Connection {
         if version.nonce == self.nonce {
             return Err(ProtocolError::SelfConnection);
         }
+        let theirs = version.association_id.as_deref().and_then(AssociationId::from_bytes);
         if self.link == Link::Inbound {
+            self.association = theirs.filter(|_| self.settings.streams);
             self.send_version(now, unix);
+            self.events.extend(self.association.map(Event::Association));
+        } else {
+            self.is_shared = theirs.is_some() && theirs == self.association;
         }
         self.stage = Stage::AwaitVerack(version);
         // Ours in one burst; a protoconf before our verack would cost a point and be lost (trap 1).
@@ -556,13 +642,51 @@ impl Connection {
         if let Stage::AwaitVerack(_) = self.stage
             && let Stage::AwaitVerack(version) = std::mem::replace(&mut self.stage, Stage::Established)
         {
-            self.outbox.open();
-            self.flush_batch();
-            self.events.push_back(Event::Established(version));
-            self.note_waiting(now);
-            // The first ping tells how far away the peer is.
-            self.send_ping(now);
+            self.establish(now, Event::Established(version));
+            self.tell_association();
         }
+    }
+
+    fn handle_ack(&mut self, now: Instant, ack: &StreamAck) -> Result<(), ProtocolError> {
+        let Stage::AwaitAck(id) = &self.stage else { return Ok(()) };
+        if ack.association_id != id.as_bytes() || ack.stream_type != StreamType::Data1 {
+            return Err(ProtocolError::NoStreamAck { command: Command::STREAMACK });
+        }
+        self.establish(now, Event::Joined);
+        Ok(())
+    }
+
+    fn establish(&mut self, now: Instant, event: Event) {
+        self.stage = Stage::Established;
+        self.outbox.open();
+        self.flush_batch();
+        self.events.push_back(event);
+        self.note_waiting(now);
+        // The first ping tells how far away the peer is.
+        self.send_ping(now);
+    }
+
+    fn handle_protoconf(&mut self, protoconf: &ProtoConf) {
+        self.knows_policy = protoconf.policies().any(|name| name == BLOCK_PRIORITY);
+        self.flush_batch();
+        self.events.push_back(Event::Limits(PeerLimits::new(protoconf.max_recv_payload_length)));
+        self.tell_association();
+    }
+
+    /// Tells of the association once everything is there for it.
+    fn tell_association(&mut self) {
+        if self.is_established()
+            && self.knows_policy
+            && std::mem::take(&mut self.is_shared)
+            && let Some(id) = self.association
+        {
+            self.events.push_back(Event::Association(id));
+        }
+    }
+
+    /// Whether a pong answers a ping of the keepalive.
+    fn has_pinged(&self, nonce: u64) -> bool {
+        self.keepalive.expects(nonce) || self.stray_ping == Some(nonce)
     }
 
     fn send_version(&mut self, now: Instant, unix: i64) {
@@ -571,6 +695,7 @@ impl Connection {
             Version::new(settings.services, self.nonce, settings.user_agent.as_str(), settings.start_height, unix);
         version.receiver = NetworkAddress::new(Services::default(), self.remote);
         version.relay = Some(settings.relay);
+        version.association_id = self.association.map(|id| id.as_bytes().to_vec());
         self.send_urgent(now, &version.into());
     }
 

@@ -27,6 +27,11 @@ pub enum ProtocolError {
         /// The message's command.
         command: Command,
     },
+    /// A message other than the `streamack` that was asked for, on a connection that is to join an association.
+    NoStreamAck {
+        /// The message's command; `streamack` for one that names something else.
+        command: Command,
+    },
     /// A second `version`.
     DuplicateVersion,
     /// A second `protoconf`.
@@ -38,7 +43,7 @@ pub enum ProtocolError {
     },
     /// The peer sent our own nonce back: we talk to ourselves.
     SelfConnection,
-    /// The peer refused our `version` with a `reject`.
+    /// The peer refused our `version`, or our `createstrm`, with a `reject`.
     Refused {
         /// The reject's code.
         code: RejectCode,
@@ -84,6 +89,7 @@ impl ProtocolError {
             Self::Frame(_) => "frame",
             Self::Malformed { .. } => "malformed",
             Self::BeforeVersion { .. } => "before_version",
+            Self::NoStreamAck { .. } => "no_stream_ack",
             Self::DuplicateVersion => "duplicate_version",
             Self::DuplicateProtoConf => "duplicate_proto_conf",
             Self::ObsoleteVersion { .. } => "obsolete_version",
@@ -110,11 +116,12 @@ impl fmt::Display for ProtocolError {
             Self::Frame(error) => error.fmt(f),
             Self::Malformed { command, error } => write!(f, "malformed {command}: {error}"),
             Self::BeforeVersion { command } => write!(f, "{command} before version"),
+            Self::NoStreamAck { command } => write!(f, "{command} in place of the streamack asked for"),
             Self::DuplicateVersion => f.write_str("second version"),
             Self::DuplicateProtoConf => f.write_str("second protoconf"),
             Self::ObsoleteVersion { version } => write!(f, "protocol version {version} is obsolete"),
             Self::SelfConnection => f.write_str("connected to ourselves"),
-            Self::Refused { code, reason } => write!(f, "version refused with {code}: {reason}"),
+            Self::Refused { code, reason } => write!(f, "refused with {code}: {reason}"),
             Self::HandshakeTimeout => f.write_str("handshake not finished in time"),
             Self::PingTimeout => f.write_str("silent after a ping"),
             Self::Stalled => f.write_str("took no bytes for too long"),

@@ -15,6 +15,8 @@ pub(crate) struct Keepalive {
     last_received: Instant,
     /// While we do not read, the peer cannot be judged.
     paused_at: Option<Instant>,
+    /// Another connection to the same peer does it.
+    resting: bool,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub(crate) enum Due {
 
 impl Keepalive {
     pub(crate) fn new(now: Instant, interval: Duration, timeout: Duration) -> Self {
-        Self { interval, timeout, next_ping: now, ping: None, last_received: now, paused_at: None }
+        Self { interval, timeout, next_ping: now, ping: None, last_received: now, paused_at: None, resting: false }
     }
 
     /// Notes a ping just queued with `bytes_ahead` urgent bytes up to its own last one.
@@ -92,7 +94,22 @@ impl Keepalive {
         }
     }
 
+    /// Leaves pings and judgement to another connection, or takes them up again.
+    pub(crate) fn set_resting(&mut self, now: Instant, resting: bool) {
+        self.resting = resting;
+        // The other one may have got the pong, so the peer gets its full time again.
+        self.last_received = self.last_received.max(now);
+    }
+
+    /// The nonce of the ping that is out.
+    pub(crate) fn nonce(&self) -> Option<u64> {
+        self.ping.as_ref().map(|ping| ping.nonce)
+    }
+
     pub(crate) fn due(&self, now: Instant) -> Due {
+        if self.resting {
+            return Due::Nothing;
+        }
         match self.silence_deadline() {
             Some(deadline) if now >= deadline => Due::Dead,
             _ if self.ping.is_none() && now >= self.next_ping => Due::Ping,
@@ -102,6 +119,7 @@ impl Keepalive {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match &self.ping {
+            _ if self.resting => None,
             None => Some(self.next_ping),
             Some(_) => self.silence_deadline(),
         }

@@ -1,8 +1,9 @@
 //! Layer 3: one peer. Handshake, keepalive, what is waiting to be sent, what has arrived.
 //!
-//! Pure: bytes and `now` go in, frames, bytes and a deadline come out. Implements sections 3.1 to 3.4 and 3.7 of the
-//! wire specification (the node's `src/net/net_processing.cpp`).
+//! Pure: bytes and `now` go in, frames, bytes and a deadline come out. Implements sections 3.1 to 3.7 of the wire
+//! specification (the node's `src/net/net_processing.cpp`).
 
+mod association;
 mod batch;
 mod connection;
 mod error;
@@ -12,6 +13,9 @@ mod run;
 mod settings;
 mod tally;
 
+#[cfg(feature = "testnode")]
+pub(crate) use association::BLOCK_PRIORITY;
+pub(crate) use association::{AssociationId, Stream, stream_of};
 pub(crate) use batch::{FrameBatch, RawFrame};
 pub(crate) use connection::{Connection, Control, Event};
 pub use error::ProtocolError;

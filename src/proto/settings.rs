@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) relay: bool,
     /// What our `protoconf` announces, and the limit of every command without one of its own; bytes.
     pub(crate) max_recv_payload_length: u32,
+    /// Whether a second connection joins the first one, where the peer knows how to.
+    pub(crate) streams: bool,
     /// Payloads above this are skipped without storing them; bytes.
     pub(crate) stream_threshold: u64,
     pub(crate) handshake_timeout: Duration,
@@ -43,7 +45,8 @@ impl Settings {
 
     pub(crate) fn protoconf(&self) -> ProtoConf {
         // Always `Default`: a list without a policy the node knows can get us disconnected (trap 1).
-        ProtoConf::new(self.max_recv_payload_length, "Default")
+        let policies = if self.streams { "BlockPriority,Default" } else { "Default" };
+        ProtoConf::new(self.max_recv_payload_length, policies)
     }
 }
 

@@ -178,6 +178,12 @@ impl BlockQueue {
         Level { received: state.received, is_full: state.is_full }
     }
 
+    /// Whether it is full of what this connection sends.
+    pub(crate) fn is_full_of(&self, connection: ConnectionId) -> bool {
+        let state = self.state.lock();
+        state.is_full && state.turn == Turn::Sends(connection)
+    }
+
     /// Takes the next part, waiting for it until the deadline.
     pub(crate) fn take_until(&self, deadline: Option<Instant>) -> Option<Taken> {
         let mut state = self.state.lock();

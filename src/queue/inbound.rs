@@ -11,8 +11,8 @@ use super::level::Level;
 use super::link::LinkState;
 use crate::error::DisconnectReason;
 use crate::message::Version;
-use crate::peer::{ConnectionId, IdMap, PeerId, StreamId};
-use crate::proto::FrameBatch;
+use crate::peer::{ConnectionId, IdMap, PeerAddress, PeerId, StreamId};
+use crate::proto::{AssociationId, FrameBatch};
 use crate::stats::QueueStats;
 use crate::wire::{BlockHash, Command};
 
@@ -23,7 +23,12 @@ pub(crate) enum Inbound {
     Up { connection: ConnectionId, peer: PeerId, version: Box<Version> },
     /// The connection ended, or could not be made; nothing of it comes after this.
     Down { connection: ConnectionId, peer: PeerId, reason: DisconnectReason },
-    /// Frames arrived; their cost is charged to the connection.
+    /// The peer would take a second connection, under that name; `address` is that of the first one.
+    Association { connection: ConnectionId, peer: PeerId, address: PeerAddress, association: AssociationId },
+    /// A second connection has joined the first one, `of`, and what it brings is told as if that had brought it. Its end
+    /// is told under its own name, and so it is if it never joins.
+    Joined { connection: ConnectionId, of: ConnectionId, peer: PeerId },
+    /// Frames arrived; their cost is charged to the connection of the link.
     Frames { connection: ConnectionId, peer: PeerId, batch: FrameBatch, link: Arc<LinkState> },
     /// A keepalive ping came back.
     RoundTrip { peer: PeerId, round_trip: Duration },

@@ -1,5 +1,6 @@
 //! What callers and message threads see of a connection that is up, without the engine's lock.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::SendFailure;
@@ -26,7 +27,8 @@ pub(crate) struct LinkState {
     pub(crate) closed: AtomicBool,
     /// Batches of frames in the inbound queue.
     pub(crate) in_flight: AtomicUsize,
-    pub(crate) traffic: LinkTraffic,
+    /// That of the peer, over both connections where there are two.
+    pub(crate) traffic: Arc<LinkTraffic>,
     pub(crate) serving: Turn,
 }
 
@@ -85,9 +87,14 @@ impl LinkState {
             paused: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
-            traffic: LinkTraffic::default(),
+            traffic: Arc::default(),
             serving: Turn::default(),
         }
+    }
+
+    /// The state of a connection that joins another one.
+    pub(crate) fn beside(connection: ConnectionId, first: &Self) -> Self {
+        Self { traffic: first.traffic.clone(), ..Self::new(connection) }
     }
 
     /// What there is against sending a message. One that may be sent once counts as sent from here on.

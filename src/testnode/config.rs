@@ -72,6 +72,8 @@ pub struct TestNodeConfig {
     /// So it passes for an honest peer of the main or test network, whose chains it cannot have: see
     /// [`Network::fork_marker`].
     pub marker_header: Option<BlockHeader>,
+    /// Whether a peer's second connection may join its first one, as `BlockPriority` of SV Node has it. The default is true.
+    pub streams: bool,
 }
 
 impl Default for TestNodeConfig {
@@ -92,6 +94,7 @@ impl Default for TestNodeConfig {
             checks_inputs: false,
             keep_transactions: true,
             marker_header: None,
+            streams: true,
         }
     }
 }
@@ -199,6 +202,13 @@ impl TestNodeConfig {
     #[must_use]
     pub const fn marker_header(mut self, header: BlockHeader) -> Self {
         self.marker_header = Some(header);
+        self
+    }
+
+    /// Sets [`streams`](Self#structfield.streams).
+    #[must_use]
+    pub const fn streams(mut self, on: bool) -> Self {
+        self.streams = on;
         self
     }
 }

@@ -43,8 +43,10 @@ pub(super) struct Line {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) proto: Connection,
-    /// What the node knows of the peer.
+    /// What the node knows of the peer; of a second connection it is the first one that has it.
     pub(super) peer: Peer,
+    /// The connection that has joined this one.
+    pub(super) second: Option<Arc<Line>>,
     /// What the last `feefilter` said; 0 before there was one.
     fee_rate_told: i64,
     /// Announcements that wait for room.
@@ -97,6 +99,7 @@ impl Line {
         let state = State {
             proto,
             peer: Peer::new(),
+            second: None,
             fee_rate_told: 0,
             announcements: Vec::new(),
             pieces: VecDeque::new(),
@@ -122,6 +125,11 @@ impl Line {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// The connection that has joined this one.
+    pub(super) fn second(&self) -> Option<Arc<Self>> {
+        self.state().second.clone()
     }
 
     pub(super) fn stream(&self) -> &TcpStream {

@@ -24,7 +24,7 @@ use super::session::Session;
 use super::switches::Switches;
 use super::{LOG, now, unix};
 use crate::message::{Inventory, Message, ProvenTransaction, Reject, Services, Transaction};
-use crate::proto::{Connection, Link, Settings};
+use crate::proto::{AssociationId, Connection, Link, Settings, Stream, stream_of};
 use crate::wire::{BlockHash, Command, Txid};
 
 /// The node behind a `TestNode`, shared by its threads.
@@ -62,6 +62,8 @@ pub(super) struct World {
     /// How many messages came of each command.
     pub(super) received: HashMap<Command, u64>,
     lines: HashMap<u64, Registered>,
+    /// The first lines of associations, by what those are called.
+    pub(super) associations: HashMap<AssociationId, u64>,
     next_line: u64,
     /// How many connections of peers were accepted.
     accepted: usize,
@@ -126,6 +128,7 @@ impl Node {
             scores: HashMap::new(),
             received: HashMap::new(),
             lines: HashMap::new(),
+            associations: HashMap::new(),
             next_line: 0,
             accepted: 0,
             joining: HashSet::new(),
@@ -168,7 +171,7 @@ impl Node {
         let settings = self.settings(world.chain.height());
         let nonce = RandomState::new().build_hasher().finish();
         let limits = settings.payload_limits();
-        let proto = Connection::new(Arc::new(settings), link, remote, nonce, now(), unix());
+        let proto = Connection::new(Arc::new(settings), link, remote, nonce, None, now(), unix());
         let id = world.next_line;
         world.next_line += 1;
         let is_peer = link == Link::Inbound && !world.joining.contains(&remote);
@@ -190,6 +193,7 @@ impl Node {
             start_height: i32::try_from(height).unwrap_or(i32::MAX),
             relay: true,
             max_recv_payload_length: self.config.max_recv_payload_length,
+            streams: self.config.streams,
             // Whatever a block's size is, the node takes it.
             stream_threshold: u64::MAX,
             handshake_timeout: Duration::from_secs(60),
@@ -232,6 +236,7 @@ impl Node {
         self.switches.faults.forget(line.whom.line);
         let mut world = self.world.lock();
         world.lines.remove(&line.whom.line);
+        world.associations.retain(|_, first| *first != line.whom.line);
         let unanswered: Vec<Txid> =
             world.asked.iter().filter(|(_, asked)| asked.is_asked(line.whom.line)).map(|(txid, _)| *txid).collect();
         let asked: Vec<_> = unanswered.into_iter().filter_map(|txid| world.ask_another(&txid)).collect();
@@ -299,7 +304,12 @@ impl Node {
         // Decided and queued in one go, or a header could overtake the one before it.
         lines.iter().for_each(|line| world.queue_announcement(line, joined, tip));
         drop(world);
-        lines.iter().for_each(|line| line.flush());
+        for line in lines {
+            line.flush();
+            if let Some(second) = line.second() {
+                second.flush();
+            }
+        }
     }
 
     /// Takes note of blocks that were added one after the other; announces those that joined the active chain.
@@ -389,6 +399,12 @@ impl World {
         self.lines.values().filter(|line| line.established && !line.joined).count()
     }
 
+    /// The first line of an association.
+    pub(super) fn first_line(&self, association: &AssociationId) -> Option<Arc<Line>> {
+        let registered = self.lines.get(self.associations.get(association)?)?;
+        Some(Arc::clone(&registered.line))
+    }
+
     /// Keeps a thread, to be joined at the end, and lets go of those that have ended.
     fn keep_thread(&mut self, thread: JoinHandle<()>) {
         self.threads.retain(|thread| !thread.is_finished());
@@ -421,7 +437,11 @@ impl World {
             }
             None => Message::Inv(vec![Inventory::block(*tip)]),
         };
-        state.proto.send(now(), message.to_frame(line.magic));
+        let frame = message.to_frame(line.magic);
+        match &state.second {
+            Some(second) if stream_of(&message) == Stream::Data1 => second.state().proto.send(now(), frame),
+            _ => state.proto.send(now(), frame),
+        }
     }
 
     /// The blocks in the form the peer asked for; `None` where a node falls back to an `inv` of the tip (section 4.3).

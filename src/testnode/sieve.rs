@@ -74,6 +74,11 @@ impl Sieve {
         Self { decoder, current: None, gathered: Vec::new(), header_is_split: false, stage: Stage::AwaitVersion }
     }
 
+    /// The connection is up without a handshake.
+    pub(super) fn skip_handshake(&mut self) {
+        self.stage = Stage::Done;
+    }
+
     /// Sorts all of `input`; after an error, what came before it is in `sifted`.
     pub(super) fn sift(
         &mut self,

@@ -119,6 +119,11 @@ pub(crate) struct RawPeer {
 }
 
 impl RawPeer {
+    /// A connection to a node on regtest, before its first byte.
+    pub(crate) fn dial(address: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(address).expect("a node that listens"), Network::Regtest.magic())
+    }
+
     fn new(stream: TcpStream, magic: [u8; 4]) -> Self {
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout that is not zero");
         let limits = PayloadLimits { general: u64::MAX, block: u64::MAX };

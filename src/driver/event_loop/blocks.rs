@@ -31,12 +31,28 @@ struct Coming {
 }
 
 impl BlockIntake {
+    /// The same streams wait for blocks from a connection that joins this one.
+    pub(super) fn beside(&self) -> Self {
+        Self { expected: self.expected.clone(), coming: None }
+    }
+
     pub(super) fn expect(&mut self, stream: StreamId, queue: Arc<BlockQueue>) {
         self.expected.insert(stream, queue);
     }
 
     pub(super) fn expects(&self, stream: StreamId) -> bool {
         self.expected.contains_key(&stream)
+    }
+
+    /// The block of a stream has come elsewhere.
+    pub(super) fn forget(&mut self, stream: StreamId) {
+        self.expected.remove(&stream);
+    }
+
+    /// Whether what is coming has somewhere to go.
+    pub(super) fn has_room(&self, connection: ConnectionId) -> bool {
+        let queue = self.coming.as_ref().and_then(|coming| coming.queue.as_ref());
+        queue.is_none_or(|queue| !queue.is_full_of(connection))
     }
 
     /// Whether those that nobody waits for any more should be forgotten.

@@ -2,23 +2,29 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
 
 use super::EventLoop;
-use super::blocks::BlockIntake;
 use super::socket::{Open, Socket, Stage, count_control};
 use crate::error::DisconnectReason;
 use crate::peer::{ConnectionId, PeerAddress, PeerId};
-use crate::proto::{Connection, Link};
+use crate::proto::{AssociationId, Connection, Link};
 use crate::queue::inbound::Inbound;
 use crate::queue::link::LinkState;
+use crate::queue::outbound::Joins;
 
 impl EventLoop {
-    pub(super) fn connect(&mut self, now: Instant, id: ConnectionId, peer: PeerId, address: PeerAddress) {
+    pub(super) fn connect(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        peer: PeerId,
+        address: PeerAddress,
+        joins: Option<Joins>,
+    ) {
         let deadline = now + self.shared.config.connect_timeout;
         let stage = if self.shared.config.dialler.is_some() {
             Stage::Dialling { deadline }
@@ -30,11 +36,27 @@ impl EventLoop {
                 Err(error) => return self.refuse(id, peer, DisconnectReason::Dial { kind: error.kind() }),
             }
         };
-        let mut socket = Socket { peer, address, stage, timer: None, is_unread: false, is_unwritten: false };
+        let mut socket = Socket {
+            peer,
+            address,
+            stage,
+            joins,
+            second: None,
+            timer: None,
+            is_unread: false,
+            is_unwritten: false,
+        };
         if let Stage::Connecting { stream, .. } = &mut socket.stage
             && let Err(error) = register(&self.poll, stream, id)
         {
             return self.refuse(id, peer, DisconnectReason::Dial { kind: error.kind() });
+        }
+        if let Some(Joins { of, .. }) = joins {
+            // It may be lost already.
+            let Some(first) = self.sockets.get_mut(&of) else {
+                return self.refuse(id, peer, DisconnectReason::Requested);
+            };
+            first.second = Some(id);
         }
         self.sockets.insert(id, socket);
         self.rearm(id);
@@ -49,8 +71,10 @@ impl EventLoop {
         result: Result<std::net::TcpStream, DisconnectReason>,
     ) {
         // It may have been given up on meanwhile.
-        let Some(Socket { address, stage: Stage::Dialling { .. }, .. }) = self.sockets.get(&id) else { return };
-        let address = address.clone();
+        let Some(Socket { address, joins, stage: Stage::Dialling { .. }, .. }) = self.sockets.get(&id) else {
+            return;
+        };
+        let (address, joins) = (address.clone(), *joins);
         let adopted = result.and_then(|stream| {
             let dial_error = |error: io::Error| DisconnectReason::Dial { kind: error.kind() };
             stream.set_nonblocking(true).map_err(dial_error)?;
@@ -59,7 +83,7 @@ impl EventLoop {
             Ok(stream)
         });
         match adopted {
-            Ok(stream) => self.open_connection(now, id, peer, address, stream),
+            Ok(stream) => self.open_connection(now, id, peer, address, stream, joins),
             Err(reason) => self.close(id, reason),
         }
     }
@@ -90,7 +114,7 @@ impl EventLoop {
         let Some(mut socket) = self.sockets.remove(&id) else { return };
         self.forget_timer(id, &mut socket);
         if let Stage::Connecting { stream, .. } = socket.stage {
-            self.open_connection(now, id, peer, address, stream);
+            self.open_connection(now, id, peer, address, stream, socket.joins);
         }
     }
 
@@ -101,6 +125,7 @@ impl EventLoop {
         peer: PeerId,
         address: PeerAddress,
         stream: TcpStream,
+        joins: Option<Joins>,
     ) {
         if let Some(mut dialling) = self.sockets.remove(&id) {
             self.forget_timer(id, &mut dialling);
@@ -113,29 +138,35 @@ impl EventLoop {
         let settings = self.settings.clone();
         // Nobody told us the address behind a name that a proxy resolved, and the peer knows its own.
         let remote = address.socket_addr().unwrap_or(NOWHERE);
-        let connection = Connection::new(settings, Link::Outbound, remote, nonce, now, crate::driver::now().unix);
+        let unix = crate::driver::now().unix;
+        let mut open = match joins {
+            None => {
+                let id_of_two = [self.random.next(), self.random.next()];
+                let association = settings.streams.then(|| AssociationId::new(id_of_two));
+                let connection = Connection::new(settings, Link::Outbound, remote, nonce, association, now, unix);
+                Open::new(stream, connection, LinkState::new(id))
+            }
+            Some(Joins { of, association }) => {
+                let Some(first) = self.open(of) else {
+                    return self.refuse(id, peer, DisconnectReason::Requested);
+                };
+                let ping = first.connection.set_resting(now, true);
+                let mut connection = Connection::join(settings, remote, nonce, association, ping, now);
+                for &(hash, stream) in first.connection.expected() {
+                    connection.expect_block(hash, stream);
+                }
+                let second = Open::new(stream, connection, LinkState::beside(id, &first.link));
+                Open { primary: of, wanted: first.wanted, blocks: first.blocks.beside(), ..second }
+            }
+        };
         self.shared.outbound.budget.open(id);
         self.shared.inbound_budget.open(id);
-        let mut open = Open {
-            stream,
-            connection,
-            link: Arc::new(LinkState::new(id)),
-            readable: true,
-            writable: true,
-            ended: false,
-            wanted: true,
-            room: true,
-            block_room: true,
-            blocks: BlockIntake::default(),
-            leftover: Vec::new(),
-            paused_at: None,
-            spent: 0,
-            finished: false,
-        };
         count_control(&self.shared, &mut open);
         let stage = Stage::Open(Box::new(open));
         log::debug!(target: "conduit::driver", "{peer}: connected to {address}");
-        self.sockets.insert(id, Socket { peer, address, stage, timer: None, is_unread: false, is_unwritten: true });
+        let (timer, is_unread, is_unwritten) = (None, false, true);
+        self.sockets
+            .insert(id, Socket { peer, address, stage, joins, second: None, timer, is_unread, is_unwritten });
         self.unwritten.push(id);
         self.rearm(id);
     }

@@ -26,7 +26,7 @@ use crate::proto::{Connection, Settings};
 use crate::queue::inbound::Inbound;
 use crate::queue::outbound::{COMMAND_COST, Command};
 
-use socket::{Open, Socket, Stage, count_control, take_bytes};
+use socket::{News, Open, Socket, Stage, count_control, take_bytes};
 
 /// Wakes the event loop; many wakes while it is busy cost one.
 #[derive(Default)]
@@ -178,14 +178,19 @@ impl EventLoop {
                 let peers = connections.iter().filter(|&id| send(id)).count();
                 self.shared.counters.sent.add_all(&commands, peers as u64);
             }
-            Command::Connect { connection, peer, address } => self.connect(now, connection, peer, address),
+            Command::Connect { connection, peer, address } => self.connect(now, connection, peer, address, None),
+            Command::Join { connection, peer, address, joins } => {
+                self.connect(now, connection, peer, address, Some(joins));
+            }
             Command::Adopt { connection, peer, result } => self.adopt(now, connection, peer, result),
             Command::Close { connection, reason } => self.close(connection, reason),
             Command::SetReading { connection, reading } => {
-                if let Some(open) = self.open(connection) {
-                    open.wanted = reading;
+                for id in self.both(connection) {
+                    if let Some(open) = self.open(id) {
+                        open.wanted = reading;
+                    }
+                    self.read_on(now, id);
                 }
-                self.read_on(now, connection);
             }
             Command::Resume { connection } => {
                 if let Some(open) = self.open(connection) {
@@ -194,9 +199,10 @@ impl EventLoop {
                 self.read_on(now, connection);
             }
             Command::ExpectBlock { connection, hash, stream, queue } => {
-                if let Some(open) = self.open(connection) {
+                for id in self.both(connection) {
+                    let Some(open) = self.open(id) else { continue };
                     open.connection.expect_block(hash, stream);
-                    open.blocks.expect(stream, queue);
+                    open.blocks.expect(stream, queue.clone());
                     if open.blocks.has_many() {
                         open.blocks.forget_closed();
                         let blocks = &open.blocks;
@@ -205,10 +211,13 @@ impl EventLoop {
                 }
             }
             Command::ResumeBlock { connection } => {
-                if let Some(open) = self.open(connection) {
-                    open.block_room = true;
+                for id in self.both(connection) {
+                    if let Some(open) = self.open(id) {
+                        // It may be the other one that is to go on.
+                        open.block_room = open.blocks.has_room(connection);
+                    }
+                    self.read_on(now, id);
                 }
-                self.read_on(now, connection);
             }
             Command::Shutdown { flush_until } => {
                 let at_once = self.flush_until.is_some() || flush_until.is_none();
@@ -253,7 +262,9 @@ impl EventLoop {
     /// Reads a socket as far as it may be read, and notes whether we are the ones who do not read it.
     fn read_on(&mut self, now: Instant, id: ConnectionId) {
         self.note_read_again(id);
-        if let Err(reason) = self.try_read(now, id) {
+        let result = self.try_read(now, id);
+        self.take_news(id);
+        if let Err(reason) = result {
             return self.close(id, reason);
         }
         let pause_limit = self.shared.config.pause_limit;
@@ -276,7 +287,39 @@ impl EventLoop {
             && open.paused_at.is_some()
             && open.is_wanted()
         {
-            self.shared.tell_message_thread_of(*peer, Inbound::ReadAgain { connection: id, peer: *peer });
+            let again = Inbound::ReadAgain { connection: open.primary, peer: *peer };
+            self.shared.tell_message_thread_of(*peer, again);
+        }
+    }
+
+    /// Does what a socket has brought that concerns more than itself.
+    fn take_news(&mut self, id: ConnectionId) {
+        let Some(Socket { stage: Stage::Open(open), peer, address, second, .. }) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        if open.news.is_empty() {
+            return;
+        }
+        let (news, peer, primary) = (std::mem::take(&mut open.news), *peer, open.primary);
+        let (address, other) = (address.clone(), if primary == id { *second } else { Some(primary) });
+        for news in news {
+            match news {
+                News::Association(association) => {
+                    let inbound =
+                        Inbound::Association { connection: id, peer, address: address.clone(), association };
+                    self.shared.tell_message_thread_of(peer, inbound);
+                }
+                News::Joined => {
+                    log::debug!(target: "conduit::driver", "{peer}: a second connection has joined the first one");
+                    self.shared.tell_message_thread_of(peer, Inbound::Joined { connection: id, of: primary, peer });
+                }
+                News::Begun(stream) => {
+                    if let Some(other) = other.and_then(|other| self.open(other)) {
+                        other.connection.retain_expected(|waiting| waiting != stream);
+                        other.blocks.forget(stream);
+                    }
+                }
+            }
         }
     }
 
@@ -327,7 +370,9 @@ impl EventLoop {
         let Some(Socket { stage: Stage::Open(open), is_unread, .. }) = self.sockets.get_mut(&id) else {
             return Ok(());
         };
-        let closed = |reason| Err(if open.finished { DisconnectReason::Shutdown } else { reason });
+        // With two connections, the end of one is that of the other.
+        let is_finished = open.finished || open.primary != id;
+        let closed = |reason| Err(if is_finished { DisconnectReason::Shutdown } else { reason });
         for _ in 0..READS_PER_TURN {
             if !open.readable {
                 return Ok(());
@@ -504,7 +549,12 @@ impl EventLoop {
     /// Ends our side of every connection that has nothing more to send; the peer ends his when he has taken it all.
     fn finish_sent(&mut self) {
         let mut idle = Vec::new();
+        let first: BTreeSet<ConnectionId> = self.sockets.keys().copied().collect();
         for (&id, socket) in &mut self.sockets {
+            if socket.joins.is_some_and(|joins| first.contains(&joins.of)) {
+                // Its end would be that of the other one, which may have more to send.
+                continue;
+            }
             match &mut socket.stage {
                 Stage::Open(open) if open.connection.is_established() => {
                     let is_sent = open.connection.pending_bytes() == 0;
@@ -531,7 +581,7 @@ impl EventLoop {
         log::debug!(target: "conduit::driver", "{peer}: closed: {reason}");
         if let Stage::Open(open) = &socket.stage {
             open.link.closed.store(true, Ordering::Release);
-            open.blocks.lose(id);
+            open.blocks.lose(open.primary);
             let mut links = self.shared.links.write();
             if links.get(&peer).is_some_and(|link| link.connection == id) {
                 links.remove(&peer);
@@ -541,8 +591,30 @@ impl EventLoop {
             let resumed = self.shared.inbound_budget.close(id, open.connection.reserved());
             self.shared.resume(resumed);
         }
+        if let Some(joins) = socket.joins {
+            self.lose_second(joins.of, id, &socket.stage);
+        }
         self.shared.tell_message_thread_of(peer, Inbound::Down { connection: id, peer, reason });
         // Dropping the stream deregisters and closes it.
+    }
+
+    /// A connection that was to join another one, or had, is over.
+    fn lose_second(&mut self, of: ConnectionId, id: ConnectionId, stage: &Stage) {
+        let Some(first) = self.sockets.get_mut(&of).filter(|first| first.second == Some(id)) else { return };
+        first.second = None;
+        let had_joined = matches!(stage, Stage::Open(open) if open.connection.is_established());
+        if let Stage::Open(first) = &mut first.stage
+            && !had_joined
+        {
+            first.connection.set_resting(Instant::now(), false);
+            self.rearm(of);
+        }
+    }
+
+    /// A connection and the one that joins it.
+    fn both(&self, id: ConnectionId) -> impl Iterator<Item = ConnectionId> + use<> {
+        let second = self.sockets.get(&id).and_then(|socket| socket.second);
+        [Some(id), second].into_iter().flatten()
     }
 
     fn open(&mut self, id: ConnectionId) -> Option<&mut Open> {

@@ -10,10 +10,11 @@ use crate::driver::counters::add;
 use crate::driver::message_thread;
 use crate::driver::shared::Shared;
 use crate::error::DisconnectReason;
-use crate::peer::{ConnectionId, PeerAddress, PeerId};
-use crate::proto::{Connection, Control, Event, FrameBatch};
+use crate::peer::{ConnectionId, PeerAddress, PeerId, StreamId};
+use crate::proto::{AssociationId, Connection, Control, Event, FrameBatch};
 use crate::queue::inbound::Inbound;
 use crate::queue::link::LinkState;
+use crate::queue::outbound::Joins;
 use crate::wire::Command;
 
 use super::blocks::{BlockIntake, Incoming};
@@ -23,6 +24,10 @@ pub(super) struct Socket {
     pub(super) peer: PeerId,
     pub(super) address: PeerAddress,
     pub(super) stage: Stage,
+    /// What it joins, if it is a second connection.
+    pub(super) joins: Option<Joins>,
+    /// The connection that joins it.
+    pub(super) second: Option<ConnectionId>,
     pub(super) timer: Option<Instant>,
     /// On the list `unread`.
     pub(super) is_unread: bool,
@@ -47,6 +52,8 @@ pub(super) struct Open {
     pub(super) stream: TcpStream,
     pub(super) connection: Connection,
     pub(super) link: Arc<LinkState>,
+    /// As whose all that it brings is told: its own, or that of the connection that it joins.
+    pub(super) primary: ConnectionId,
     pub(super) readable: bool,
     pub(super) writable: bool,
     /// The peer has ended its side; no event comes any more, so reads go on to the end.
@@ -66,9 +73,43 @@ pub(super) struct Open {
     pub(super) spent: usize,
     /// Everything has left and our side is ended; the peer has yet to end his.
     pub(super) finished: bool,
+    /// What concerns more than this socket.
+    pub(super) news: Vec<News>,
+}
+
+/// What a socket has brought that concerns more than itself.
+pub(super) enum News {
+    /// A second connection may join it.
+    Association(AssociationId),
+    /// It has joined the first one.
+    Joined,
+    /// The block of a stream comes here.
+    Begun(StreamId),
 }
 
 impl Open {
+    /// A socket just connected.
+    pub(super) fn new(stream: TcpStream, connection: Connection, link: LinkState) -> Self {
+        Self {
+            stream,
+            connection,
+            primary: link.connection,
+            link: Arc::new(link),
+            readable: true,
+            writable: true,
+            ended: false,
+            wanted: true,
+            room: true,
+            block_room: true,
+            blocks: BlockIntake::default(),
+            leftover: Vec::new(),
+            paused_at: None,
+            spent: 0,
+            finished: false,
+            news: Vec::new(),
+        }
+    }
+
     pub(super) fn may_read(&self) -> bool {
         self.is_wanted() && self.connection.wants_read()
     }
@@ -101,7 +142,7 @@ pub(super) fn take_bytes(
         count_control(shared, open);
         // What was whole before the fault is still delivered.
         while let Some(event) = open.connection.poll_event() {
-            take_event(shared, id, peer, open, event)?;
+            take_event(shared, peer, open, event)?;
         }
         result?;
         let unused = open.connection.take_unused_room();
@@ -116,18 +157,22 @@ pub(super) fn take_bytes(
     Ok(())
 }
 
-fn take_event(
-    shared: &Arc<Shared>,
-    connection: ConnectionId,
-    peer: PeerId,
-    open: &mut Open,
-    event: Event,
-) -> Result<(), DisconnectReason> {
+fn take_event(shared: &Arc<Shared>, peer: PeerId, open: &mut Open, event: Event) -> Result<(), DisconnectReason> {
+    // The one place where what a second connection brings becomes what the first one has brought.
+    let connection = open.primary;
     let inbound = match event {
         Event::Established(version) => {
             open.link.services.store(version.services.0, Ordering::Release);
             shared.links.write().insert(peer, open.link.clone());
             Inbound::Up { connection, peer, version }
+        }
+        Event::Association(id) => {
+            open.news.push(News::Association(id));
+            return Ok(());
+        }
+        Event::Joined => {
+            open.news.push(News::Joined);
+            return Ok(());
         }
         Event::Frames(batch) => {
             take_frames(shared, connection, peer, open, batch);
@@ -146,6 +191,7 @@ fn take_event(
         Event::BlockBegin { stream, hash, length, checksum } => {
             shared.counters.received.add(Command::BLOCK, 1);
             add(&open.link.traffic.messages_received, 1);
+            open.news.push(News::Begun(stream));
             let wanted = open.blocks.begin(connection, peer, Incoming { stream, hash, length, checksum })?;
             Inbound::BlockBegan { connection, peer, stream, size: length, wanted }
         }
@@ -165,12 +211,13 @@ fn take_event(
 }
 
 fn take_frames(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, open: &mut Open, batch: FrameBatch) {
+    let own = open.link.connection;
     let cost = batch.cost() - batch.reserved;
     for same in batch.frames.chunk_by(|a, b| a.command == b.command) {
         shared.counters.received.add(same[0].command, same.len() as u64);
     }
     add(&open.link.traffic.messages_received, batch.frames.len() as u64);
-    if !shared.inbound_budget.charge(connection, cost, batch.frames.len()) {
+    if !shared.inbound_budget.charge(own, cost, batch.frames.len()) {
         open.room = false;
     }
     // A small reply with nothing before it is finished here: waking a thread would be most of its round trip.
@@ -178,7 +225,7 @@ fn take_frames(shared: &Arc<Shared>, connection: ConnectionId, peer: PeerId, ope
         && batch.bytes.len() <= SHORT_CUT_BYTES
         && open.link.in_flight.load(Ordering::Acquire) == 0
     {
-        match message_thread::finish_here(shared, connection, peer, batch) {
+        match message_thread::finish_here(shared, own, connection, peer, batch) {
             None => return,
             Some(batch) => batch,
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dialling::End;
+use super::joining::Second;
 use super::{Engine, Session, Standing, State};
 use crate::engine::broadcast::{ToAnnounce, ToServe};
 use crate::engine::outstanding::Outstanding;
@@ -26,6 +27,7 @@ impl Engine {
         let address = peer.address.clone();
         peer.state = State::Ready(Box::new(Session {
             connection,
+            second: Second::default(),
             version,
             dialled,
             since: now.instant,
@@ -91,6 +93,9 @@ impl Engine {
 
     /// A connection ended, or could not be made.
     pub(crate) fn handle_down(&mut self, now: Now, id: PeerId, connection: ConnectionId, reason: DisconnectReason) {
+        if self.lose_second(now, id, connection, &reason) {
+            return;
+        }
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.connection() != Some(connection) {
             return;
@@ -128,6 +133,7 @@ impl Engine {
             self.note_found_lost(now, &address, lasted && !is_final, &reason);
         }
         if let Some(session) = session {
+            self.leave_second(connection, session.second, &reason);
             self.ready -= usize::from(was_verified);
             self.listening -= usize::from(was_verified && !session.paused);
             self.drop_check(now, id);

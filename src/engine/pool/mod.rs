@@ -5,6 +5,7 @@
 mod banning;
 mod dialling;
 mod finding;
+mod joining;
 mod life;
 mod ranking;
 mod saving;
@@ -29,6 +30,7 @@ pub(super) use finding::Finding;
 pub(super) use ranking::{MainPeer, Size};
 pub(super) use verifying::Checks;
 
+use joining::Second;
 use ranking::Measured;
 
 /// A peer, connected or not.
@@ -62,6 +64,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) connection: ConnectionId,
+    second: Second,
     pub(super) version: Box<Version>,
     /// When it was dialled.
     dialled: Instant,
@@ -278,6 +281,7 @@ impl Engine {
                     Standing::Verified => PeerState::Ready,
                 },
             },
+            streams: session.map_or(0, |session| 1 + usize::from(self.seconds.contains_key(&session.connection))),
             is_main: self.main_peer.is_wanted(id),
             is_named: peer.named,
             connected_for: session.map(|session| now.instant.saturating_duration_since(session.since)),
@@ -344,6 +348,7 @@ impl Engine {
     pub(super) fn check_peers(&self, timers: &mut BTreeSet<(Instant, Timer)>) {
         let is_known = |id: PeerId| self.peers.contains_key(&id);
         assert!(self.main_peer.peers().all(is_known), "the main peer is known");
+        self.check_seconds();
         assert_eq!(self.ready, self.peers.values().filter(|peer| peer.is_verified()).count());
         assert_eq!(self.listening, self.peers.values().filter(|peer| peer.is_listening()).count());
         let standing = self.peers.iter().filter(|(_, peer)| matches!(peer.state, State::Connecting { .. }));

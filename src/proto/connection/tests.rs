@@ -14,6 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn connection(link: Link, nonce: u64, now: Instant) -> Connection {
     let settings = Settings {
+        streams: false,
         magic: MAGIC,
         user_agent: "/test/".to_owned(),
         services: Services::NONE,
@@ -27,7 +28,7 @@ fn connection(link: Link, nonce: u64, now: Instant) -> Connection {
         stall_timeout: 40 * SECOND,
     };
     let remote = SocketAddr::from(([127, 0, 0, 1], 18_444));
-    Connection::new(Arc::new(settings), link, remote, nonce, now, UNIX)
+    Connection::new(Arc::new(settings), link, remote, nonce, None, now, UNIX)
 }
 
 fn frame(message: &Message) -> Frame {

@@ -13,7 +13,7 @@ use super::block::BlockQueue;
 use super::link::LinkState;
 use crate::error::DisconnectReason;
 use crate::peer::{ConnectionId, PeerAddress, PeerId, StreamId};
-use crate::proto::{FrameRun, Tally};
+use crate::proto::{AssociationId, FrameRun, Tally};
 use crate::wire::{self, BlockHash, Frame};
 use budget::Budget;
 use open_run::OpenRun;
@@ -23,6 +23,8 @@ use open_run::OpenRun;
 pub(crate) enum Command {
     /// Make a connection.
     Connect { connection: ConnectionId, peer: PeerId, address: PeerAddress },
+    /// Make a connection that joins another one.
+    Join { connection: ConnectionId, peer: PeerId, address: PeerAddress, joins: Joins },
     /// Go on with a connection that the caller's dialler made, or failed to make.
     Adopt { connection: ConnectionId, peer: PeerId, result: Result<std::net::TcpStream, DisconnectReason> },
     /// Send a frame whose bytes are charged to the connection.
@@ -33,16 +35,23 @@ pub(crate) enum Command {
     SendRun { connections: Arc<[ConnectionId]>, run: Arc<FrameRun>, commands: Tally },
     /// End a connection.
     Close { connection: ConnectionId, reason: DisconnectReason },
-    /// Read a connection, or leave its bytes in the kernel, as its messages are taken.
+    /// Read a connection, and the one that joins it, or leave its bytes in the kernel, as its messages are taken.
     SetReading { connection: ConnectionId, reading: bool },
     /// The inbound budget has room for it again.
     Resume { connection: ConnectionId },
-    /// Put the next block with this hash into the queue of a stream.
+    /// Put the next block with this hash, from the connection or the one that joins it, into the queue of a stream.
     ExpectBlock { connection: ConnectionId, hash: BlockHash, stream: StreamId, queue: Arc<BlockQueue> },
-    /// The stream that it fills has room again, or is gone.
+    /// A stream that it fills, or the connection that joins it, has room again, or is gone.
     ResumeBlock { connection: ConnectionId },
     /// End everything, at once or when all frames have left, at the latest at the given instant.
     Shutdown { flush_until: Option<Instant> },
+}
+
+/// What a second connection joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Joins {
+    pub(crate) of: ConnectionId,
+    pub(crate) association: AssociationId,
 }
 
 /// The queue itself: commands in the order given, and the budget of the frames among them.

@@ -3,9 +3,12 @@
 //! Sections 2.30 to 2.36, 3.3 and 3.8 of the wire specification.
 
 use super::{End, Session};
-use crate::message::{DsDetected, Message, Reject, RejectCode};
-use crate::proto::ProtocolError;
+use std::sync::Arc;
+
+use crate::message::{CreateStrm, DsDetected, Message, Reject, RejectCode, StreamAck, StreamType};
+use crate::proto::{AssociationId, BLOCK_PRIORITY, ProtocolError, Stream};
 use crate::testnode::chain::proves_work;
+use crate::testnode::now;
 use crate::testnode::sieve::Stage;
 use crate::wire::{Command, DecodeError, sha256d};
 
@@ -22,10 +25,13 @@ impl Session {
             }
             (Command::VERACK, Stage::Done) => {
                 let greeting = self.greeting();
-                greeting.into_iter().try_for_each(|frame| self.send_frame(frame))
+                greeting
+                    .into_iter()
+                    .try_for_each(|frame| self.send_over(Stream::General, |line| line.answer(frame)))
             }
             (Command::CREATESTRM, Stage::AwaitVersion) => {
-                self.say(command, RejectCode::StreamSetup, &stream_refusal(payload))?;
+                let Err(reason) = self.join_first(payload) else { return Ok(()) };
+                self.say(command, RejectCode::StreamSetup, &reason)?;
                 self.hang_up("a stream that joins nothing")
             }
             (Command::CREATESTRM, _) => {
@@ -41,6 +47,39 @@ impl Session {
             (_, Stage::AwaitVersion) => self.punish(1, "missing-version"),
             _ => self.punish(1, "missing-verack"),
         }
+    }
+
+    /// Joins this connection to the peer's first one, or says why not.
+    fn join_first(&mut self, payload: &[u8]) -> Result<(), String> {
+        let refusal = || Err(stream_refusal(payload));
+        let Ok(Message::CreateStrm(request)) = Message::decode(Command::CREATESTRM, payload) else {
+            return refusal();
+        };
+        let id = AssociationId::from_bytes(&request.association_id);
+        let Some(first) = id.and_then(|id| self.node.world.lock().first_line(&id)) else { return refusal() };
+        match request.stream_type {
+            StreamType::Data1 => {}
+            StreamType::General => return Err(EXISTS.to_owned()),
+            // Nodes take some of the others and read none of them.
+            _ => return Err("StreamType out of range".to_owned()),
+        }
+        if *request.stream_policy != *BLOCK_PRIORITY {
+            return Err(format!("Unknown stream policy name {}", &*request.stream_policy));
+        }
+        let mut state = first.state();
+        if state.second.is_some() || state.closed {
+            return Err(EXISTS.to_owned());
+        }
+        let CreateStrm { association_id, stream_type, .. } = *request;
+        // The acknowledgement goes before anything that the first one gives to the second.
+        self.line.state().proto.accept(now(), StreamAck { association_id, stream_type });
+        state.proto.set_resting(now(), true);
+        state.second = Some(Arc::clone(&self.line));
+        drop(state);
+        self.first = Some(first);
+        self.established = true;
+        self.sieve.skip_handshake();
+        Ok(())
     }
 
     /// A message that does not hold what its command says.
@@ -68,7 +107,7 @@ impl Session {
     /// with it otherwise is found later.
     pub(super) fn introduced(&mut self, payload: &[u8]) -> Result<(), End> {
         let Ok(Message::Version(version)) = Message::decode(Command::VERSION, payload) else { return Ok(()) };
-        self.line.state().peer.introduce(&version);
+        self.known().state().peer.introduce(&version);
         let user_agent = version.user_agent.to_ascii_lowercase();
         let is_banned =
             version.version >= MIN_VERSION && BANNED_USER_AGENTS.iter().any(|part| user_agent.contains(part));
@@ -164,6 +203,8 @@ fn stream_refusal(payload: &[u8]) -> String {
     }
 }
 
+/// What a node says to whoever opens a stream that there is.
+const EXISTS: &str = "Attempt to overwrite existing stream in move";
 /// `-banscore` of the node.
 const MAX_SCORE: u32 = 100;
 /// `-banclientua` of the node.

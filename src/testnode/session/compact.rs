@@ -29,7 +29,7 @@ impl Session {
             drop(world);
             return self.punish(50, "a header without proof of work");
         }
-        self.line.state().peer.best = hash;
+        self.known().state().peer.best = hash;
         if is_known {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 
 use super::{End, Session};
 use crate::message::{BlockTxn, GetBlockTxn, GetBlocks, Inventory, InventoryKind, Message, RejectCode};
+use crate::proto::Stream;
 use crate::testnode::chain::MAX_LISTED;
 use crate::testnode::faults::{Delivery, Lie};
 use crate::testnode::forms;
@@ -58,7 +59,7 @@ impl Session {
         match block {
             Some(block) if is_compact => self.send(&forms::compact(&block, self.line.whom.line))?,
             Some(block) => {
-                let filtered = forms::filtered(&block, self.line.state().peer.filter.as_mut());
+                let filtered = forms::filtered(&block, self.known().state().peer.filter.as_mut());
                 if let Some((proof, matches)) = filtered {
                     self.send(&Message::MerkleBlock(Box::new(proof)))?;
                     matches.into_iter().try_for_each(|transaction| self.send(&Message::Tx(transaction)))?;
@@ -78,7 +79,7 @@ impl Session {
     fn send_block(&mut self, frame: Frame) -> Result<(), End> {
         match self.delivery()? {
             None => Ok(()),
-            Some(lies) if lies.is_empty() => self.send_frame(frame),
+            Some(lies) if lies.is_empty() => self.send_over(Stream::Data1, |line| line.answer(frame)),
             Some(lies) => {
                 let checksum = checksum(frame.payload());
                 let header = FrameHeader::new(self.line.magic, Command::BLOCK, 0, checksum);
@@ -90,7 +91,7 @@ impl Session {
     /// Sends a block that is made as it leaves; nothing if the peer is too old for its length.
     fn send_generated(&mut self, block: &GeneratedBlock) -> Result<(), End> {
         let header = block.frame_header(self.line.magic);
-        if header.is_extended() && self.line.state().peer.version < EXTENDED_VERSION {
+        if header.is_extended() && self.known().state().peer.version < EXTENDED_VERSION {
             return Ok(());
         }
         match self.delivery()? {
@@ -134,7 +135,7 @@ impl Session {
             checksum.copy_from_slice(&block.digest()[..4]);
         }
         let header = FrameHeader::new(honest.magic, honest.command, block.len(), checksum);
-        if self.line.answer_made(block.framed(&header)) { Ok(()) } else { Err(End::Closed) }
+        self.send_over(Stream::Data1, |line| line.answer_made(block.framed(&header)))
     }
 
     fn tell_missing(&mut self, missing: &mut Vec<Inventory>) -> Result<(), End> {

@@ -28,7 +28,7 @@ impl Session {
         drop(world);
         self.send(&Message::Headers(headers))?;
         // Only now: the next block may be announced by its header alone, which must not overtake these.
-        self.line.state().peer.best = best;
+        self.known().state().peer.best = best;
         Ok(())
     }
 
@@ -46,11 +46,11 @@ impl Session {
         drop(world);
         let blocks = headers.iter().filter_map(|header| self.node.world.lock().chain.block(&header.hash()));
         let items = blocks.map(|block| forms::enriched(&block, block.hash() == tip));
-        let limit = self.line.state().peer.payload_limit;
+        let limit = self.known().state().peer.payload_limit;
         let items = forms::up_to_limit(items, limit);
         let best = items.last().map_or(tip, |item| item.header.hash());
         self.send(&Message::HdrsEn(items))?;
-        self.line.state().peer.best = best;
+        self.known().state().peer.best = best;
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Session {
         }
         let locator = world.chain.locator();
         drop(world);
-        self.line.state().peer.best = previous;
+        self.known().state().peer.best = previous;
         self.in_wanted.extend(&unknown);
         self.wanted.extend(unknown);
         self.ask_blocks()?;

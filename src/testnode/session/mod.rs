@@ -25,7 +25,7 @@ use crate::message::{
     AuthCh, BlockHeader, Message, NetworkAddress, Reject, RejectCode, SendCmpct, Services, TimestampedAddress,
     Version,
 };
-use crate::proto::{Event, FrameBatch, Link, ProtocolError};
+use crate::proto::{Event, FrameBatch, Link, ProtocolError, Stream, stream_of};
 use crate::wire::{
     BlockHash, Command, DecodeError, Frame, FrameError, FrameHeader, PayloadLimits, SharedBytes, sha256d,
 };
@@ -35,6 +35,8 @@ use crate::wire::{
 pub(super) struct Session {
     node: Arc<Node>,
     line: Arc<Line>,
+    /// The line that this one has joined.
+    first: Option<Arc<Line>>,
     link: Link,
     sieve: Sieve,
     established: bool,
@@ -86,6 +88,7 @@ impl Session {
         Self {
             node,
             line,
+            first: None,
             link,
             sieve,
             established: false,
@@ -115,6 +118,11 @@ impl Session {
             log::debug!(target: LOG, "{remote}: {end}");
         }
         self.line.close();
+        // Without one of its connections there is no association.
+        let second = self.line.state().second.take();
+        if let Some(other) = self.first.take().or(second) {
+            other.close();
+        }
         self.node.closed(&self.line);
         self.line.join_writer();
     }
@@ -254,12 +262,16 @@ impl Session {
     fn event(&mut self, event: Event) -> Result<(), End> {
         match event {
             Event::Established(version) => return self.begin(&version),
+            Event::Association(id) => {
+                self.node.world.lock().associations.insert(id, self.line.whom.line);
+            }
+            Event::Joined => {}
             Event::Frames(_) if self.fell_silent => {}
             Event::Frames(batch) => return self.frames(batch),
             Event::Limits(limits) => {
                 let ours = 4 * u64::from(self.node.config.max_recv_payload_length);
                 let bytes = limits.of(Command::INV).min(ours);
-                let peer = &mut self.line.state().peer;
+                let peer = &mut self.known().state().peer;
                 peer.payload_limit = bytes;
                 // At most 4 GiB by 36.
                 peer.inventory_limit = (bytes.saturating_sub(8) / 36).max(1) as usize;
@@ -274,7 +286,7 @@ impl Session {
     fn begin(&mut self, version: &Version) -> Result<(), End> {
         self.established = true;
         // First here: who sees the connection counted may announce to it.
-        self.line.state().peer.established = true;
+        self.known().state().peer.established = true;
         self.node.established(&self.line)?;
         self.fell_silent = self.line.is_silent();
         if self.fell_silent {
@@ -403,11 +415,26 @@ impl Session {
     }
 
     fn send(&mut self, message: &Message) -> Result<(), End> {
-        self.send_frame(message.to_frame(self.line.magic))
+        self.send_over(stream_of(message), |line| line.answer(message.to_frame(line.magic)))
     }
 
-    fn send_frame(&mut self, frame: Frame) -> Result<(), End> {
-        if self.line.answer(frame) { Ok(()) } else { Err(End::Closed) }
+    /// Sends over one of the peer's lines, which tells whether it is still open.
+    fn send_over(&self, stream: Stream, send: impl FnOnce(&Arc<Line>) -> bool) -> Result<(), End> {
+        let other = match stream {
+            Stream::General => self.first.clone(),
+            Stream::Data1 => self.line.second(),
+        };
+        let sent = send(other.as_ref().unwrap_or(&self.line));
+        if let Some(other) = other {
+            // Ours goes once all that has come is answered.
+            other.flush();
+        }
+        if sent { Ok(()) } else { Err(End::Closed) }
+    }
+
+    /// The line that has what is known of the peer.
+    fn known(&self) -> &Arc<Line> {
+        self.first.as_ref().unwrap_or(&self.line)
     }
 }
 

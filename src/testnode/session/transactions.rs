@@ -53,7 +53,7 @@ impl Session {
                 InventoryKind::Block => {
                     let hash = BlockHash::from_wire(item.hash);
                     if world.chain.contains(&hash) {
-                        self.line.state().peer.best = hash;
+                        self.known().state().peer.best = hash;
                     } else {
                         blocks.push(hash);
                     }
@@ -70,7 +70,7 @@ impl Session {
                 self.ask_headers(hash)?;
             }
         }
-        let limit = self.line.state().peer.inventory_limit;
+        let limit = self.known().state().peer.inventory_limit;
         wanted.chunks(limit).try_for_each(|items| self.send(&Message::GetData(items.to_vec())))
     }
 

@@ -8,24 +8,24 @@ use crate::testnode::node::News;
 
 impl Session {
     pub(super) fn wants_headers(&mut self) -> Result<(), End> {
-        let again = std::mem::replace(&mut self.line.state().peer.headers, true);
+        let again = std::mem::replace(&mut self.known().state().peer.headers, true);
         if again { self.punish(1, "a second sendheaders") } else { Ok(()) }
     }
 
     pub(super) fn wants_enriched_headers(&mut self) -> Result<(), End> {
-        let again = std::mem::replace(&mut self.line.state().peer.enriched, true);
+        let again = std::mem::replace(&mut self.known().state().peer.enriched, true);
         if again { self.punish(1, "a second sendhdrsen") } else { Ok(()) }
     }
 
     pub(super) fn wants_compact_blocks(&self, wish: SendCmpct) {
         if wish.version == 1 {
-            self.line.state().peer.compact = wish.announce;
+            self.known().state().peer.compact = wish.announce;
         }
     }
 
     pub(super) fn wants_fees(&self, satoshis_per_kilobyte: i64) {
         if (0..=MAX_MONEY).contains(&satoshis_per_kilobyte) {
-            self.line.state().peer.lowest_fee_rate = satoshis_per_kilobyte;
+            self.known().state().peer.lowest_fee_rate = satoshis_per_kilobyte;
         }
     }
 
@@ -36,7 +36,7 @@ impl Session {
         let Ok(filter) = BloomFilter::try_from(load) else {
             return self.punish(100, "oversized-bloom-filter");
         };
-        let peer = &mut self.line.state().peer;
+        let peer = &mut self.known().state().peer;
         peer.filter = Some(filter);
         peer.relay = true;
         Ok(())
@@ -54,7 +54,7 @@ impl Session {
     }
 
     pub(super) fn clear_filter(&self) {
-        let peer = &mut self.line.state().peer;
+        let peer = &mut self.known().state().peer;
         if self.node.config.bloom {
             peer.filter = None;
         }
@@ -64,7 +64,7 @@ impl Session {
 
     /// What a filter costs where none are served.
     pub(super) fn refuse_filter(&mut self) -> Result<(), End> {
-        if self.line.state().peer.version < NO_BLOOM_VERSION {
+        if self.known().state().peer.version < NO_BLOOM_VERSION {
             return self.hang_up("a filter, which is not served");
         }
         self.punish(100, "no-bloom-version")
