@@ -13,10 +13,9 @@ impl AssociationId {
     pub(crate) const LEN: usize = 17;
 
     /// An id of 16 random bytes.
-    pub(crate) fn new(random: [u64; 2]) -> Self {
-        let mut bytes = [0; Self::LEN];
-        bytes[1..9].copy_from_slice(&random[0].to_le_bytes());
-        bytes[9..].copy_from_slice(&random[1].to_le_bytes());
+    pub(crate) const fn new(random: u128) -> Self {
+        let mut bytes = [UUID; Self::LEN];
+        bytes.split_at_mut(1).1.copy_from_slice(&random.to_le_bytes());
         Self(bytes)
     }
 
@@ -76,7 +75,7 @@ mod tests {
 
     #[test]
     fn ids_are_read_as_they_are_written_and_others_are_none() {
-        let id = AssociationId::new([1, 2]);
+        let id = AssociationId::new(1 << 64 | 2);
         assert_eq!(AssociationId::from_bytes(id.as_bytes()), Some(id));
         assert_eq!(AssociationId::from_bytes(&[]), None);
         assert_eq!(AssociationId::from_bytes(&[0]), None);

@@ -141,8 +141,8 @@ impl EventLoop {
         let unix = crate::driver::now().unix;
         let mut open = match joins {
             None => {
-                let id_of_two = [self.random.next(), self.random.next()];
-                let association = settings.streams.then(|| AssociationId::new(id_of_two));
+                let random = u128::from(self.random.next()) << 64 | u128::from(self.random.next());
+                let association = settings.streams.then(|| AssociationId::new(random));
                 let connection = Connection::new(settings, Link::Outbound, remote, nonce, association, now, unix);
                 Open::new(stream, connection, LinkState::new(id))
             }

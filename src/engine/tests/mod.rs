@@ -7,6 +7,7 @@ mod broadcasts;
 mod downloads;
 mod holding;
 mod interleavings;
+mod joining;
 mod peers;
 mod ranking;
 mod requests;
@@ -33,6 +34,7 @@ use crate::peer::{ConnectionId, PeerId, PeerState, StreamId};
 use crate::queue::block::BlockQueue;
 use crate::queue::events::Event;
 use crate::queue::message::Queued;
+use crate::queue::outbound::Joins;
 use crate::request::{Answer, Question, RequestOptions};
 use crate::watch::Watched;
 use crate::wire::{BlockHash, MerkleRoot, Txid};
@@ -44,11 +46,14 @@ struct World {
     /// When the clock began.
     started: Instant,
     connects: Vec<(PeerId, ConnectionId, SocketAddr)>,
+    joins: Vec<(PeerId, ConnectionId, Joins)>,
     resolves: Vec<(PeerId, ConnectionId, String)>,
     seeds: Vec<String>,
     closes: Vec<(ConnectionId, DisconnectReason)>,
     /// Every connection ever dialled, and whose it is.
     owners: HashMap<ConnectionId, PeerId>,
+    /// Of each second connection the first.
+    seconds: HashMap<ConnectionId, ConnectionId>,
     sent: Vec<(ConnectionId, Message)>,
     serves: Vec<PeerId>,
     outcomes: BTreeMap<RequestId, RequestOutcome>,
@@ -88,10 +93,12 @@ impl World {
             now: Now { instant, unix: START_UNIX },
             started: instant,
             connects: Vec::new(),
+            joins: Vec::new(),
             resolves: Vec::new(),
             seeds: Vec::new(),
             closes: Vec::new(),
             owners: HashMap::new(),
+            seconds: HashMap::new(),
             sent: Vec::new(),
             serves: Vec::new(),
             outcomes: BTreeMap::new(),
@@ -145,9 +152,15 @@ impl World {
                     let address = address.socket_addr().expect("no dialler here resolves names");
                     self.connects.push((peer, connection, address));
                 }
+                Action::Join { peer, connection, joins, .. } => {
+                    self.owners.insert(connection, peer);
+                    self.seconds.insert(connection, joins.of);
+                    self.joins.push((peer, connection, joins));
+                }
                 Action::Close { connection, reason } => self.closes.push((connection, reason)),
                 Action::Send { connection, message } => {
-                    let is_up = self.engine.connection_of(self.owners[&connection]) == Some(connection);
+                    let first = self.seconds.get(&connection).copied().unwrap_or(connection);
+                    let is_up = self.engine.connection_of(self.owners[&connection]) == Some(first);
                     assert!(is_up, "{message:?} was sent on a connection that is not up");
                     self.sent.push((connection, message));
                 }

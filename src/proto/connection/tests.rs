@@ -1,5 +1,7 @@
 //! Two connections face to face in memory, with time as a variable.
 
+mod associations;
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -13,8 +15,16 @@ const THRESHOLD: u64 = 300_000;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn connection(link: Link, nonce: u64, now: Instant) -> Connection {
-    let settings = Settings {
-        streams: false,
+    Connection::new(settings(false), link, remote(), nonce, None, now, UNIX)
+}
+
+fn remote() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 18_444))
+}
+
+fn settings(streams: bool) -> Arc<Settings> {
+    Arc::new(Settings {
+        streams,
         magic: MAGIC,
         user_agent: "/test/".to_owned(),
         services: Services::NONE,
@@ -26,9 +36,7 @@ fn connection(link: Link, nonce: u64, now: Instant) -> Connection {
         ping_interval: 60 * SECOND,
         ping_timeout: 30 * SECOND,
         stall_timeout: 40 * SECOND,
-    };
-    let remote = SocketAddr::from(([127, 0, 0, 1], 18_444));
-    Connection::new(Arc::new(settings), link, remote, nonce, None, now, UNIX)
+    })
 }
 
 fn frame(message: &Message) -> Frame {
