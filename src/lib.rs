@@ -34,6 +34,9 @@ mod download;
 mod driver;
 mod engine;
 pub mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod harm;
 mod network;
 mod peer;
