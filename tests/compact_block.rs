@@ -141,7 +141,7 @@ fn a_liar_is_found_out_and_sinks_in_rank() {
     let wrong: Vec<_> = (50..70).map(|n| transaction(n, 100)).collect();
     let behind_the_end = frame(&index_gap(&block));
     let empty = frame(&Message::CmpctBlock(Box::new(CompactBlock::new(&Block::new(*block.header(), vec![]), 1))));
-    let answers: [(&str, Vec<u8>, Box<dyn Fn(GetBlockTxn) -> Vec<u8> + Send>); 4] = [
+    let answers: [(&str, Vec<u8>, Parts); 4] = [
         ("an index behind the end", behind_the_end, Box::new(|_| Vec::new())),
         ("no transactions", empty, Box::new(|_| Vec::new())),
         ("fewer than asked for", compact.clone(), Box::new(move |_| short.clone())),
@@ -187,6 +187,9 @@ fn a_liar_alone_ends_it_with_a_typed_error() {
     assert_eq!(attempts.iter().map(|attempt| attempt.failure).collect::<Vec<_>>(), [AttemptFailure::WrongAnswer]);
     assert_eq!(asked_of(&heard, Command::GETDATA), 1, "it is not asked for the whole");
 }
+
+/// The `blocktxn` that a liar gives.
+type Parts = Box<dyn Fn(GetBlockTxn) -> Vec<u8> + Send>;
 
 /// What a raw peer is asked for.
 enum Asked {

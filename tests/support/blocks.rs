@@ -1,18 +1,21 @@
 //! Blocks of a chosen shape, mined by a real SV Node, and the node's own bytes of them to compare with.
 
 use std::collections::HashSet;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use conduit::block::BlockProof;
-use conduit::message::{Message, Transaction};
-use conduit::{BlockHash, Config, Ping, RequestOptions};
+use conduit::message::{Inventory, Message, Transaction};
+use conduit::wire::{Command, FrameDecoder, FramePart, PayloadLimits};
+use conduit::{BlockHash, Config, Network, Ping, RequestOptions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::client::{Client, config, sole_peer};
+use super::raw_peer;
 use super::sv_node::{SvNode, SvNodeOptions, wait_until};
 use super::transactions::{self, Funding};
 
@@ -146,6 +149,39 @@ pub(crate) fn stream(node: &SvNode, client: &Client, block: &MinedBlock) -> Stre
         assert_eq!((summary.transactions, summary.proof), (block.transactions, BlockProof::Merkle));
         Streamed { took, size: block.size, ours: ours.join().unwrap(), theirs: theirs.join().unwrap() }
     })
+}
+
+/// How long the same takes a bare socket that reads as fast as it can and looks at nothing: the node's own rate.
+pub(crate) fn read_by_bare_socket(node: &SvNode, block: &MinedBlock) -> Duration {
+    let magic = Network::Regtest.magic();
+    let mut socket = TcpStream::connect(node.address()).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut decoder = FrameDecoder::new(magic, PayloadLimits { general: u64::MAX, block: u64::MAX });
+    socket.write_all(&raw_peer::version().to_frame(magic).to_vec()).unwrap();
+    let mut buffer = vec![0; 1_024 * 1_024];
+    let mut begun = None;
+    let mut asked = Instant::now();
+    loop {
+        let n = socket.read(&mut buffer).unwrap();
+        assert_ne!(n, 0, "the node closed the connection");
+        let mut input = &buffer[..n];
+        while let Some(part) = decoder.push(&mut input).unwrap() {
+            match part {
+                FramePart::Whole(header, _) if header.command == Command::VERACK => {
+                    let wanted = Message::GetData(vec![Inventory::block(block.hash)]);
+                    let both = [Message::Verack, wanted].map(|message| message.to_frame(magic).to_vec());
+                    asked = Instant::now();
+                    socket.write_all(&both.concat()).unwrap();
+                }
+                FramePart::Start(header) => begun = Some(header),
+                FramePart::End if begun.is_some_and(|header| header.command == Command::BLOCK) => {
+                    assert_eq!(begun.map(|header| header.length), Some(block.size));
+                    return asked.elapsed();
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Streamed {
