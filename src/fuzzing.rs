@@ -75,3 +75,8 @@ impl BlockAssembly {
         self.0.finish()
     }
 }
+
+/// Puts a block together over several peers as the script says, and panics where a rule is broken.
+pub fn run_transfer(script: &[u8]) {
+    crate::download::run_transfer_model(script);
+}

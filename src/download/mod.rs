@@ -30,6 +30,8 @@ pub use transactions::Transactions;
 
 use intake::Intake;
 use transfer::Transfer;
+#[cfg(fuzzing)]
+pub(crate) use transfer::model::run as run_transfer_model;
 
 /// Asks for a block; `blocking` refuses what could only wait for a start.
 pub(crate) fn open(

@@ -137,10 +137,7 @@ fn a_joined_connection_takes_no_second_handshake() {
         give(now, &mut connection, &ack(ID, StreamType::Data1)).unwrap();
         connection
     };
-    assert_eq!(
-        give(now, &mut joined(), &frame(&Message::from(version(2)))),
-        Err(ProtocolError::DuplicateVersion)
-    );
+    assert_eq!(give(now, &mut joined(), &frame(&Message::from(version(2)))), Err(ProtocolError::DuplicateVersion));
     let protoconf = Message::ProtoConf(ProtoConf::new(2_097_152, "Default"));
     assert_eq!(give(now, &mut joined(), &frame(&protoconf)), Err(ProtocolError::DuplicateProtoConf));
 }
