@@ -1,5 +1,7 @@
 //! What an assembly makes of blocks: real, made up, and broken.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::block::samples::{
     Random, block_of, coinbase, ends_of, hash_of, part_of_real_block, raw_block, real_block, root_by_levels,
@@ -611,4 +613,35 @@ fn no_mutated_copy_of_the_whole_real_block_passes() {
         let options = AssemblyOptions { chunk_size: 1 << 18, content: ChunkContent::Txids, ..MERKLE };
         assert!(assemble(announced, options, random.pieces(&mutated)).1.is_err(), "seed {seed}");
     }
+}
+
+/// `cargo test --release --lib keeps_up -- --ignored --nocapture`
+#[test]
+#[ignore = "measures, which means something in a release build only"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn an_assembly_keeps_up_with_the_hashing_of_its_transactions() {
+    let mut random = Random(1);
+    let script_lens = (0..300_000).map(|i| if i % 2_000 == 1_999 { 99_900 } else { 100 + random.below(750) });
+    let transactions = script_lens.zip(1..).map(|(len, number)| transaction(number, &[len], &[25, 25]));
+    let transactions: Vec<_> = [coinbase(0)].into_iter().chain(transactions).collect();
+    let txids = transactions.iter().map(Transaction::txid);
+    let root = crate::block::merkle_root(txids).unwrap();
+    let raw = raw_block(root, transactions.iter().map(|transaction| &transaction.raw()[..]));
+    let options = AssemblyOptions { chunk_size: 4 << 20, content: ChunkContent::Bytes, ..MERKLE };
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..5 {
+        let start = Instant::now();
+        let txids = transactions.iter().map(|transaction| transaction.view().txid());
+        assert_eq!(crate::block::merkle_root(txids), Ok(root));
+        best[0] = best[0].min(start.elapsed());
+        let start = Instant::now();
+        let mut assembly = Assembly::new(hash_of(&raw), raw.len() as u64, None, options).unwrap();
+        for mut piece in raw.chunks(64 * 1_024) {
+            while assembly.push(&mut piece).unwrap() {}
+        }
+        assert!(assembly.finish().is_ok());
+        best[1] = best[1].min(start.elapsed());
+    }
+    let [limit, ours] = best.map(|time| raw.len() as f64 / 1e6 / time.as_secs_f64());
+    println!("{ours:.0} MB/s, hashed alone {limit:.0} MB/s, ratio {:.2}", ours / limit);
 }
