@@ -317,6 +317,9 @@ impl Conduit {
     /// refused ([`SendFailure::Harmful`]); [`send_anyway`](Self::send_anyway) sends it. The wait ends when the peer takes bytes, or is
     /// dropped because it took none for [`stall_timeout`](Config#structfield.stall_timeout).
     ///
+    /// Where a peer has two connections ([`streams`](Config#structfield.streams)) it takes the first one, whatever the
+    /// message, so that what is sent stays in order.
+    ///
     /// # Errors
     ///
     /// The message, and why it was not queued.

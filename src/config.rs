@@ -93,6 +93,9 @@ pub struct Config {
     pub max_recv_payload_length: u32,
     /// Whether a second connection is opened to each peer that knows how to (`BlockPriority` of SV Node), for pings,
     /// headers and blocks, so that none of these waits behind transactions. It has shares of its own. The default is false.
+    ///
+    /// The order of messages is kept on each of the two only: a pong no longer says that the peer has read what was sent
+    /// to it before the ping. A peer that refuses the second connection keeps one; the loss of either is that of the peer.
     pub streams: bool,
     /// Bytes of one block that wait between its socket and its reader; a read more may come on top. The default is
     /// 4 MiB; at least 64 KiB.
