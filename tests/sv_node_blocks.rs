@@ -17,8 +17,8 @@ fn blocks_of_a_kilobyte_and_of_ten_megabytes_are_streamed_as_the_node_has_them()
     let mined = [blocks::ONE_KB, blocks::TEN_MB].map(|lots| blocks::mine(&node, lots));
     assert!((900..1_100).contains(&mined[0].size) && mined[0].transactions == 2, "{mined:?}");
     assert!((9_900_000..10_500_000).contains(&mined[1].size) && mined[1].transactions == 4_032, "{mined:?}");
-    for (way, config) in blocks::ways() {
-        let client = Client::connect(&[&node], config);
+    for (way, connections) in blocks::WAYS {
+        let client = blocks::connect(&node, connections);
         for block in &mined {
             blocks::stream(&node, &client, block).print(way);
         }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use crate::support::blocks;
-use crate::support::client::Client;
 use crate::support::sv_node::SvNode;
 
 #[test]
@@ -14,8 +13,8 @@ fn a_block_of_three_hundred_megabytes_is_streamed_as_the_node_has_it() {
     let mined = blocks::mine(&node, blocks::THREE_HUNDRED_MB);
     println!("{} bytes, {} transactions, mined in {:.1?}", mined.size, mined.transactions, began.elapsed());
     println!("a bare socket reads it in {:.1?}", blocks::read_by_bare_socket(&node, &mined));
-    for (way, config) in blocks::ways() {
-        let client = Client::connect(&[&node], config);
+    for (way, connections) in blocks::WAYS {
+        let client = blocks::connect(&node, connections);
         for _ in 0..2 {
             blocks::stream(&node, &client, &mined).print(way);
         }

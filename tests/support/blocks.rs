@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use conduit::block::BlockProof;
 use conduit::message::{Inventory, Message, Transaction};
 use conduit::wire::{Command, FrameDecoder, FramePart, PayloadLimits};
-use conduit::{BlockHash, Config, Network, Ping, RequestOptions};
+use conduit::{BlockHash, Network, Ping, RequestOptions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::PATIENCE;
 use super::client::{Client, config, sole_peer};
 use super::raw_peer;
 use super::sv_node::{SvNode, SvNodeOptions, wait_until};
@@ -107,9 +108,15 @@ pub(crate) fn described(node: &SvNode, hash: BlockHash) -> MinedBlock {
     MinedBlock { hash, size, transactions, digest: digest.finalize().into() }
 }
 
-/// The ways in which a conduit can be connected to a node.
-pub(crate) fn ways() -> Vec<(&'static str, Config)> {
-    vec![("one connection", config())]
+/// The ways in which a conduit can be connected to a node, by how many connections each is.
+pub(crate) const WAYS: [(&str, usize); 2] = [("one connection", 1), ("two connections", 2)];
+
+/// Connects so, and waits until the node takes all connections for one peer.
+pub(crate) fn connect(node: &SvNode, connections: usize) -> Client {
+    let client = Client::connect(&[node], config().streams(connections > 1));
+    let streams = || sole_peer(node)["streams"].as_array().map_or(0, Vec::len);
+    wait_until("all connections to be one peer's", PATIENCE, || streams() == connections);
+    client
 }
 
 /// A block streamed from a real node, and the round trips of pings meanwhile.
