@@ -481,7 +481,6 @@ impl Engine {
             let patience = if others > 0 { download.timeout / 2 } else { download.timeout };
             let is_over = deadline.is_some_and(|deadline| now.instant >= deadline);
             if is_read && now.instant >= progress + patience {
-                *download.losses.entry(peer).or_default() += 1;
                 self.note_download_failure(id, peer, AttemptFailure::Stalled);
                 self.note_answer(peer, false);
                 // The rest of the block would stand before everything else that it sends.

@@ -365,3 +365,20 @@ fn a_request_and_a_download_of_one_block_do_not_take_each_others_answers() {
     reader.close(&mut world);
     assert_eq!(world.engine.peers(world.now)[0].outstanding_requests, 0);
 }
+
+#[test]
+fn a_peer_that_stops_three_times_has_had_three_chances() {
+    let (mut world, peers) = World::connected(1);
+    let reader = download(&mut world, 1);
+    for chance in 1..=3 {
+        assert_eq!(world.asked_for(&reader), [peers[0]], "chance {chance}");
+        world.begin(peers[0], &reader, 100_000);
+        let connection = world.connection(peers[0]);
+        world.pass(TIMEOUT + SECOND);
+        assert_eq!(world.closes.len(), chance);
+        reader.queue.lose(connection);
+        world.reconnect(peers[0]);
+        reader.go_on(&mut world);
+    }
+    assert_eq!(world.asked_for(&reader), []);
+}
