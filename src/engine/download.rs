@@ -276,8 +276,9 @@ impl Engine {
     /// A peer's messages are not taken any more, and so neither its blocks: others are asked for those not begun.
     pub(super) fn leave_paused_download(&mut self, now: Now, id: RequestId) {
         let id = StreamId::from(id);
-        let leg = self.downloads.open.get(&id).map(|download| download.leg);
-        if let Some(Leg::Asked { peer, .. }) = leg
+        let Some(download) = self.downloads.open.get(&id) else { return };
+        if let Leg::Asked { peer, connection, .. } = download.leg
+            && download.queue.coming() != Some(connection)
             && self.is_paused(peer)
             && self.next_for_download(now, id).is_some()
         {
@@ -300,12 +301,13 @@ impl Engine {
         download.timer = None;
         match download.leg {
             Leg::Waiting => self.download(now, id),
-            Leg::Asked { peer, until, .. } => {
+            Leg::Asked { peer, connection, until } => {
                 if now.instant < until {
                     return self.set_download_timer(now, id);
                 }
-                if self.is_sending_other(now, id) {
-                    // It is busy with what it was asked for before.
+                let has_begun = download.queue.coming() == Some(connection);
+                if has_begun || self.is_sending_other(now, id) {
+                    // It is busy with what it was asked for before, or with this, of which we have yet to hear.
                     return self.be_patient(now, id);
                 }
                 self.note_download_failure(id, peer, AttemptFailure::TimedOut);

@@ -382,3 +382,17 @@ fn a_peer_that_stops_three_times_has_had_three_chances() {
     }
     assert_eq!(world.asked_for(&reader), []);
 }
+
+#[test]
+fn a_block_that_has_begun_to_come_is_not_asked_of_another_before_the_engine_hears_of_it() {
+    let (mut world, peers) = World::connected(2);
+    let reader = download(&mut world, 1);
+    assert_eq!(world.asked_for(&reader), [peers[0]]);
+    // The event loop has seen it, and whoever tells the engine is slow.
+    let connection = world.connection(peers[0]);
+    assert!(reader.queue.begin(connection, peers[0], 2_000, None));
+    assert_eq!(reader.queue.push(connection, vec![0; 500]), Pushed::Room);
+    world.pass(TIMEOUT / 2);
+    assert_eq!(world.asked_for(&reader), []);
+    assert_eq!(reader.queue.push(connection, vec![0; 100]), Pushed::Room);
+}
