@@ -90,8 +90,8 @@ fn a_test_node_makes_blocks_of_any_size_and_lies_about_them() {
 fn two_with_a_block(bytes: u64) -> (GeneratedBlock, Vec<u8>, [TestNode; 2], [String; 2]) {
     let block = GeneratedBlock::new(BlockPlan::of_size(7, bytes).giant(bytes / 10));
     let mut raw = Vec::new();
-    block.reader().read_to_end(&mut raw).unwrap();
-    let nodes = [0; 2].map(|_| TestNode::start(TestNodeConfig::default()).unwrap());
+    block.reader().read_to_end(&mut raw).expect("it is in memory");
+    let nodes = [0; 2].map(|_| TestNode::start(TestNodeConfig::default()).expect("loopback has a free port"));
     nodes.iter().for_each(|node| node.offer(&block));
     let addresses = nodes.each_ref().map(|node| node.address().to_string());
     (block, raw, nodes, addresses)

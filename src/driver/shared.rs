@@ -424,7 +424,8 @@ impl Shared {
                     self.command(Command::Send { connection, frame });
                 }
             }
-            Action::FailBlock { queue, error } => queue.fail(error),
+            Action::ResumeBlock { connection } => self.resume_block(Some(connection)),
+            Action::FailBlock { queue, error } => self.resume_block(queue.fail(error)),
             Action::Serve { peer } => self.serve(peer),
             // Taken apart in `take_actions`.
             Action::Close { .. }

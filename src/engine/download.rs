@@ -266,8 +266,7 @@ impl Engine {
         // Its time will come again.
         download.tried.remove(&connection);
         if download.connection() == Some(connection) {
-            download.queue.expect_nobody();
-            download.leg = Leg::Waiting;
+            self.leave_leg(id);
             self.note_download_failure(id, peer, AttemptFailure::TooBusy);
             self.download(now, id);
         }
@@ -457,7 +456,8 @@ impl Engine {
         let Some(download) = self.downloads.open.get_mut(&id) else { return };
         let leg = std::mem::replace(&mut download.leg, Leg::Waiting);
         if let Leg::Asked { peer, connection, .. } | Leg::Coming { peer, connection, .. } = leg {
-            download.queue.expect_nobody();
+            let resumed = download.queue.expect_nobody();
+            self.actions.extend(resumed.map(|connection| Action::ResumeBlock { connection }));
             if let Some(session) = self.session_mut(peer, connection) {
                 session.outstanding.end(id.into());
             }

@@ -105,6 +105,8 @@ pub(crate) enum Action {
     Send { connection: ConnectionId, message: Message },
     /// Put the next block with this hash that comes on a connection into a queue.
     ExpectBlock { connection: ConnectionId, hash: BlockHash, stream: StreamId, queue: Arc<BlockQueue> },
+    /// Read a connection again that waits for whoever reads a block.
+    ResumeBlock { connection: ConnectionId },
     /// Tell whoever reads a block that nothing comes any more.
     FailBlock { queue: Arc<BlockQueue>, error: BlockError },
     /// Tell a peer of transactions and send it those it asked for, as far as there is room; take them with

@@ -83,6 +83,17 @@ enum Turn {
     Sends(ConnectionId),
 }
 
+impl State {
+    /// Takes the turn from whoever has it; gives the connection that is not read as the queue is full, and is to be now.
+    fn end_turn(&mut self) -> Option<ConnectionId> {
+        let is_full = std::mem::take(&mut self.is_full);
+        match std::mem::take(&mut self.turn) {
+            Turn::Sends(connection) if is_full => Some(connection),
+            _ => None,
+        }
+    }
+}
+
 impl BlockQueue {
     /// A queue that holds so many bytes, and one read more.
     pub(crate) fn new(capacity: usize) -> Self {
@@ -103,9 +114,9 @@ impl BlockQueue {
         true
     }
 
-    /// Takes the turn from whoever has it; what was put in already stays.
-    pub(crate) fn expect_nobody(&self) {
-        self.state.lock().turn = Turn::Nobody;
+    /// Takes the turn from whoever has it; what was put in already stays. Gives the connection that is to be read again.
+    pub(crate) fn expect_nobody(&self) -> Option<ConnectionId> {
+        self.state.lock().end_turn()
     }
 
     /// The peer begins; false if the block is not wanted from it.
@@ -149,12 +160,12 @@ impl BlockQueue {
         self.finish(connection, Part::Lost);
     }
 
-    /// Nothing comes any more.
-    pub(crate) fn fail(&self, error: BlockError) {
+    /// Nothing comes any more; gives the connection that is to be read again.
+    pub(crate) fn fail(&self, error: BlockError) -> Option<ConnectionId> {
         let mut state = self.state.lock();
-        state.turn = Turn::Nobody;
-        state.is_full = false;
+        let resumed = state.end_turn();
         self.put(state, Part::Failed(error));
+        resumed
     }
 
     /// Whom the block was asked of, if that peer has not begun.
@@ -220,12 +231,7 @@ impl BlockQueue {
     /// Throws away what the peer whose turn it is has sent, as it lies; its turn is over.
     pub(crate) fn discard(&self) -> Option<ConnectionId> {
         let mut state = self.state.lock();
-        let from = match state.turn {
-            Turn::Sends(connection) => state.is_full.then_some(connection),
-            _ => None,
-        };
-        state.turn = Turn::Nobody;
-        state.is_full = false;
+        let from = state.end_turn();
         state.bytes = 0;
         // That it failed for good still counts.
         state.parts.retain(|part| matches!(part, Part::Failed(_)));
@@ -234,9 +240,11 @@ impl BlockQueue {
 
     /// The reader is gone; gives the connection that is to be read again, as it was waiting for him.
     pub(crate) fn close(&self) -> Option<ConnectionId> {
-        let resumed = self.discard();
         let mut state = self.state.lock();
+        // In one step: nobody has his turn in between.
+        let resumed = state.end_turn();
         state.closed = true;
+        state.bytes = 0;
         state.parts.clear();
         resumed
     }
@@ -361,5 +369,28 @@ mod tests {
         queue.fail(BlockError::Shutdown);
         assert_eq!(queue.discard(), None);
         assert_eq!(queue.try_take(), Some((Part::Failed(BlockError::Shutdown), None)));
+    }
+
+    #[test]
+    fn a_connection_that_loses_its_turn_is_read_again() {
+        let full = || {
+            let queue = BlockQueue::new(2);
+            queue.expect(A);
+            queue.begin(A, PEER, 300, None);
+            assert_eq!(queue.push(A, vec![1; 3]), Pushed::Full);
+            queue
+        };
+        let queue = full();
+        assert_eq!(queue.expect_nobody(), Some(A));
+        assert_eq!(queue.expect_nobody(), None);
+        assert_eq!(queue.push(A, vec![1]), Pushed::Unwanted);
+        assert!(!queue.level().is_full);
+        let queue = full();
+        assert_eq!(queue.fail(BlockError::Shutdown), Some(A));
+        assert_eq!(queue.close(), None);
+        let queue = full();
+        queue.try_take();
+        queue.try_take();
+        assert_eq!(queue.expect_nobody(), None, "it is read already");
     }
 }

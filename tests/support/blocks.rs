@@ -167,7 +167,7 @@ pub(crate) fn read_by_bare_socket(node: &SvNode, block: &MinedBlock) -> Duration
     let mut socket = TcpStream::connect(node.address()).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut decoder = FrameDecoder::new(magic, PayloadLimits { general: u64::MAX, block: u64::MAX });
-    socket.write_all(&raw_peer::version().to_frame(magic).to_vec()).unwrap();
+    socket.write_all(&raw_peer::version().to_frame(magic)).unwrap();
     let mut buffer = vec![0; 1_024 * 1_024];
     let mut begun = None;
     let mut asked = Instant::now();

@@ -167,7 +167,10 @@ impl World {
                 Action::ExpectBlock { connection, hash, stream, queue } => {
                     self.expected.push(Expected { connection, hash, stream, queue });
                 }
-                Action::FailBlock { queue, error } => queue.fail(error),
+                Action::ResumeBlock { .. } => {}
+                Action::FailBlock { queue, error } => {
+                    queue.fail(error);
+                }
                 Action::Serve { peer } => self.announce_to(peer),
                 Action::Complete { request, outcome } => {
                     let earlier = self.outcomes.insert(request, outcome);
