@@ -362,3 +362,16 @@ fn protocol_errors_on_the_second_connection_end_the_peer() {
     assert_eq!(waits::reason_of(&events, peer), expected);
     general.wait_until_closed();
 }
+
+#[test]
+fn flush_delivers_what_is_queued_before_either_connection_ends() {
+    let scene = Scene::joined();
+    for n in 0..400 {
+        scene.conduit.send(scene.peer, Message::Tx(transaction(n, 20_000))).unwrap();
+    }
+    scene.conduit.shutdown_after_flush(PATIENCE);
+    assert!(scene.node.wait_for_received(Command::TX, 400, PATIENCE));
+    let lost = std::iter::from_fn(|| scene.events.try_recv().ok())
+        .filter(|event| matches!(event, Event::Disconnected { reason: DisconnectReason::Shutdown, .. }));
+    assert_eq!(lost.count(), 1);
+}

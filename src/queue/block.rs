@@ -361,6 +361,20 @@ mod tests {
     }
 
     #[test]
+    fn it_is_full_of_what_is_being_sent_only() {
+        let queue = BlockQueue::new(2);
+        queue.expect(A);
+        queue.begin(A, PEER, 300, None);
+        queue.push(A, vec![1; 3]);
+        assert!(queue.is_full_of(A) && !queue.is_full_of(B));
+        queue.discard();
+        queue.expect(B);
+        queue.begin(B, PEER, 300, None);
+        queue.push(B, vec![1; 3]);
+        assert!(queue.is_full_of(B) && !queue.is_full_of(A), "the one before may go on");
+    }
+
+    #[test]
     fn a_failure_outlives_what_is_thrown_away() {
         let queue = BlockQueue::new(2);
         queue.expect(A);
