@@ -349,6 +349,10 @@ impl Shared {
                     self.outbound.push(Command::ExpectBlock { connection, hash, stream, queue });
                     todo.push(Todo::WakeLoop);
                 }
+                Action::ForgetBlocks { connection } => {
+                    self.outbound.push(Command::ForgetBlocks { connection });
+                    todo.push(Todo::WakeLoop);
+                }
                 Action::Close { connection, reason } => {
                     self.outbound.push(Command::Close { connection, reason });
                     todo.push(Todo::WakeLoop);
@@ -430,6 +434,7 @@ impl Shared {
             // Taken apart in `take_actions`.
             Action::Close { .. }
             | Action::ExpectBlock { .. }
+            | Action::ForgetBlocks { .. }
             | Action::Complete { .. }
             | Action::Progress { .. }
             | Action::BroadcastSettled { .. }

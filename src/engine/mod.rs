@@ -105,6 +105,8 @@ pub(crate) enum Action {
     Send { connection: ConnectionId, message: Message },
     /// Put the next block with this hash that comes on a connection into a queue.
     ExpectBlock { connection: ConnectionId, hash: BlockHash, stream: StreamId, queue: Arc<BlockQueue> },
+    /// Put no blocks of a connection into queues any more that do not wait for it.
+    ForgetBlocks { connection: ConnectionId },
     /// Read a connection again that waits for whoever reads a block.
     ResumeBlock { connection: ConnectionId },
     /// Tell whoever reads a block that nothing comes any more.

@@ -331,6 +331,14 @@ impl Outstanding {
         self.ask_block(hash, BlockForm::Streamed, request);
     }
 
+    /// Whether a block that goes into a queue was asked for, and is not waited for any more.
+    pub(super) fn has_streamed_in_vain(&self, hash: &BlockHash) -> bool {
+        let is_in_vain = |(form, asked): &(BlockForm, Asked)| {
+            *form == BlockForm::Streamed && !self.live.contains_key(&asked.request)
+        };
+        self.blocks.get(hash).is_some_and(|entries| entries.iter().any(is_in_vain))
+    }
+
     fn ask_block(&mut self, hash: BlockHash, form: BlockForm, request: RequestId) {
         let asked = self.note_asked(request);
         self.blocks.entry(hash).or_default().push_back((form, asked));

@@ -271,6 +271,12 @@ impl Engine {
         request.attempt_deadline = (others > 0).then(|| now.instant + share);
         let outstanding = &mut session.outstanding;
         outstanding.ask(&request.question, id, nonce, now);
+        if let Question::Block(hash) = &request.question
+            && outstanding.has_streamed_in_vain(hash)
+        {
+            // Else the one block that comes would be taken for theirs.
+            self.actions.push_back(Action::ForgetBlocks { connection });
+        }
         let block = |kind, hash: &BlockHash| Message::GetData(vec![Inventory { kind, hash: *hash.as_wire() }]);
         let message = match &request.question {
             Question::Transaction(txid) => Message::GetData(vec![Inventory::transaction(*txid)]),

@@ -319,7 +319,7 @@ impl Connection {
         }
     }
 
-    /// Gives the next block with this hash to a stream; the events tell of it.
+    /// Gives a block with this hash to a stream; the events tell of it.
     pub(crate) fn expect_block(&mut self, hash: BlockHash, stream: StreamId) {
         self.expected.push((hash, stream));
     }
@@ -449,13 +449,14 @@ impl Connection {
         }
     }
 
-    /// Takes the first stream that waits for the block that begins with these bytes.
+    /// Takes a stream that waits for the block that begins with these bytes: the one that asked last, as a block that was
+    /// asked for in vain before may never come by itself.
     fn take_expected(&mut self, header: &FrameHeader, start: &[u8]) -> Option<(BlockHash, StreamId)> {
         if self.expected.is_empty() || header.command != Command::BLOCK || !self.is_established() {
             return None;
         }
         let hash = BlockHash::from_wire(sha256d(start.get(..START_LEN)?));
-        let at = self.expected.iter().position(|&(expected, _)| expected == hash)?;
+        let at = self.expected.iter().rposition(|&(expected, _)| expected == hash)?;
         Some(self.expected.remove(at))
     }
 

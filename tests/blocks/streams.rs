@@ -317,3 +317,23 @@ fn so_many_streams_and_no_more() {
     drop(first);
     conduit.block(hash).unwrap();
 }
+
+#[test]
+fn a_block_that_becomes_known_is_had_though_it_was_asked_for_in_vain() {
+    let nodes = nodes(1);
+    let conduit = connect(&nodes, config());
+    let options = BlockOptions::new().timeout(Duration::from_secs(2));
+    for n in 0..2 {
+        let block = GeneratedBlock::new(BlockPlan::of_size(70 + n, 100_000));
+        let in_vain = options.clone().timeout(Duration::from_millis(100));
+        assert!(matches!(conduit.block_with(block.hash(), &in_vain), Err(BlockError::TimedOut { .. })));
+        nodes[0].offer(&block);
+        if n == 0 {
+            assert!(conduit.block_with(block.hash(), &options).unwrap().into_vec(200_000).unwrap() == raw(&block));
+        } else {
+            let options = RequestOptions::new().timeout(Duration::from_secs(2));
+            let got = conduit.send_request_with(GetData::block(block.hash()), &options).unwrap();
+            assert!(got.raw()[..] == raw(&block)[..]);
+        }
+    }
+}

@@ -64,6 +64,10 @@ impl BlockIntake {
         self.expected.retain(|_, queue| !queue.is_closed());
     }
 
+    pub(super) fn forget_who_wait_for_another(&mut self, connection: ConnectionId) {
+        self.expected.retain(|_, queue| queue.asked() == Some(connection));
+    }
+
     /// A block begins; tells whether its stream wants it.
     pub(super) fn begin(
         &mut self,

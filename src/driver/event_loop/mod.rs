@@ -210,6 +210,14 @@ impl EventLoop {
                     }
                 }
             }
+            Command::ForgetBlocks { connection } => {
+                for id in self.both(connection) {
+                    let Some(open) = self.open(id) else { continue };
+                    open.blocks.forget_who_wait_for_another(connection);
+                    let blocks = &open.blocks;
+                    open.connection.retain_expected(|stream| blocks.expects(stream));
+                }
+            }
             Command::ResumeBlock { connection } => {
                 for id in self.both(connection) {
                     if let Some(open) = self.open(id) {

@@ -167,7 +167,7 @@ impl World {
                 Action::ExpectBlock { connection, hash, stream, queue } => {
                     self.expected.push(Expected { connection, hash, stream, queue });
                 }
-                Action::ResumeBlock { .. } => {}
+                Action::ResumeBlock { .. } | Action::ForgetBlocks { .. } => {}
                 Action::FailBlock { queue, error } => {
                     queue.fail(error);
                 }

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Resume { connection: ConnectionId },
     /// Put the next block with this hash, from the connection or the one that joins it, into the queue of a stream.
     ExpectBlock { connection: ConnectionId, hash: BlockHash, stream: StreamId, queue: Arc<BlockQueue> },
+    /// Put no blocks into queues any more that do not wait for this connection, or the one that joins it.
+    ForgetBlocks { connection: ConnectionId },
     /// A stream that it fills, or the connection that joins it, has room again, or is gone.
     ResumeBlock { connection: ConnectionId },
     /// End everything, at once or when all frames have left, at the latest at the given instant.
