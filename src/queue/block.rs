@@ -107,11 +107,14 @@ impl BlockQueue {
             return false;
         }
         state.turn = Turn::Asked(connection);
-        // Who waits for several blocks looks whose turn it is.
-        let waker = state.waker.take();
-        drop(state);
-        waker.into_iter().for_each(wake);
         true
+    }
+
+    /// Wakes who waits for several blocks, and looks whose turn it is. Not to be called with a lock held, as the waker is
+    /// the caller's.
+    pub(crate) fn tell_turn(&self) {
+        let waker = self.state.lock().waker.take();
+        waker.into_iter().for_each(wake);
     }
 
     /// Takes the turn from whoever has it; what was put in already stays. Gives the connection that is to be read again.

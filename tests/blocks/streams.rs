@@ -337,3 +337,41 @@ fn a_block_that_becomes_known_is_had_though_it_was_asked_for_in_vain() {
         }
     }
 }
+
+#[test]
+fn a_conduit_that_is_dropped_before_its_start_ends_what_waits_for_it() {
+    let conduit = Conduit::new(config()).unwrap();
+    let pending = conduit.block_nowait(BlockHash::from_wire([7; 32]), &BlockOptions::new()).unwrap();
+    drop(conduit);
+    let ended = pending.wait_timeout(PATIENCE).expect("it ends");
+    assert_eq!(ended.unwrap_err(), BlockError::Shutdown);
+}
+
+/// Looks at the conduit when it is woken, as an executor may that polls at once.
+struct Looks(Conduit, std::sync::atomic::AtomicUsize);
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(self.0.peers().len(), std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_waker_may_use_the_conduit() {
+    let nodes = nodes(1);
+    let block = offer(&nodes, 10_000);
+    let conduit = Conduit::new(config()).unwrap();
+    let looks = Arc::new(Looks(conduit.clone(), 0.into()));
+    let waker: Waker = looks.clone().into();
+    let mut pending = Box::pin(conduit.block_nowait(block.hash(), &BlockOptions::new()).unwrap());
+    assert!(pending.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let address = nodes[0].address();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        conduit.add_peers([address]).unwrap();
+        conduit.start().unwrap();
+        conduit.wait_for_peers(1, PATIENCE).unwrap();
+        sender.send(pending.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready())
+    });
+    receiver.recv_timeout(PATIENCE / 3).expect("nobody waits for himself");
+}

@@ -199,6 +199,7 @@ impl EventLoop {
                 self.read_on(now, connection);
             }
             Command::ExpectBlock { connection, hash, stream, queue } => {
+                queue.tell_turn();
                 for id in self.both(connection) {
                     let Some(open) = self.open(id) else { continue };
                     open.connection.expect_block(hash, stream);
