@@ -2,7 +2,6 @@
 //!
 //! `cargo test` builds them beside the tests.
 
-#![expect(clippy::unwrap_used, reason = "the lint spares test functions, not their helpers")]
 #![expect(clippy::disallowed_methods, reason = "tests of processes take time")]
 
 mod support;

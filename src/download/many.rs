@@ -199,7 +199,7 @@ impl<I: Iterator<Item = BlockHash>> Blocks<I> {
     /// Bytes left for blocks that are not waited for.
     fn room_of_others(&self) -> usize {
         let first = self.slots.front().filter(|_| self.options.in_order).map_or(0, Slot::cost);
-        self.options.window.saturating_sub(self.reserve() + self.used - first)
+        self.options.window.saturating_sub(self.reserve().saturating_add(self.used - first))
     }
 
     /// Lets every block take a step; whether any of them did.

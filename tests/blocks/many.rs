@@ -134,3 +134,16 @@ fn contradictions_and_shutdowns_are_told_for_each() {
     let mut outcomes = never_started.blocks(hashes(&blocks)).map(|outcome| outcome.result);
     assert!(matches!(outcomes.next(), Some(Err(BlockError::NotStarted))));
 }
+
+#[test]
+fn no_limit_at_all_is_a_limit_too() {
+    let nodes = nodes(1);
+    let conduit = connect(&nodes, config());
+    let blocks = several(&nodes, 5, 1_000..=300_000);
+    for whole in [usize::MAX, usize::MAX / 2, usize::MAX / 2 - (4 << 20)] {
+        let options = BlocksOptions::new().whole(whole).window(usize::MAX);
+        for (outcome, block) in conduit.blocks_with(hashes(&blocks), options).zip(&blocks) {
+            assert!(is_whole(outcome, block));
+        }
+    }
+}
