@@ -92,7 +92,10 @@ pub struct Config {
     /// own. The default is 2 MiB, as the node's; at least 1 MiB. Nodes fill `inv` up to it.
     pub max_recv_payload_length: u32,
     /// Whether a second connection is opened to each peer that knows how to (`BlockPriority` of SV Node), for pings,
-    /// headers and blocks, so that none of these waits behind transactions. It has shares of its own. The default is false.
+    /// headers and blocks, so that none of these waits behind transactions. It has shares of its own. The default is false:
+    /// measured against SV Node 1.0.13 while it sends a block of 300 MB, it changes nothing. With one connection the block
+    /// came at 71 to 74 MB/s and pings took 0.2 ms in the median and 7.2 s at most, as they wait behind the block; with two
+    /// it was 70 to 77 MB/s, 0.2 ms and 7.4 s, as blocks and pings share the second one.
     ///
     /// The order of messages is kept on each of the two only: a pong no longer says that the peer has read what was sent
     /// to it before the ping. A peer that refuses the second connection keeps one; the loss of either is that of the peer.
