@@ -221,11 +221,11 @@ impl Intake {
             }
             // The last byte has said so before.
             Part::End => {}
-            Part::Lost => {
+            Part::Lost(connection) => {
                 self.transfer.lose();
                 self.forget_input();
                 if let Some(shared) = self.shared.upgrade() {
-                    shared.go_on_with_download(self.id);
+                    shared.go_on_with_download(self.id, connection);
                 }
             }
             Part::Failed(error) => return Err(error.reached(self.transfer.handed_out())),
@@ -240,7 +240,7 @@ impl Intake {
             TransferError::Diverged { at } => Err(BlockError::Diverged { at }),
             TransferError::Fault(Source { peer, connection }, fault) => {
                 self.transfer.lose();
-                let resumed = self.queue.discard();
+                let resumed = self.queue.discard(connection);
                 let shared = self.shared.upgrade().ok_or(BlockError::Shutdown)?;
                 shared.blame_for_block(self.id, peer, connection, ProtocolError::BadBlock(fault));
                 shared.resume_block(resumed);

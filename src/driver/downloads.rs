@@ -45,8 +45,8 @@ impl Shared {
     }
 
     /// The reader has come to where a peer was lost.
-    pub(crate) fn go_on_with_download(self: &Arc<Self>, stream: StreamId) {
-        self.enter(|core, now| core.engine.go_on_with_download(now, stream));
+    pub(crate) fn go_on_with_download(self: &Arc<Self>, stream: StreamId, lost: ConnectionId) {
+        self.enter(|core, now| core.engine.go_on_with_download(now, stream, lost));
     }
 
     /// The reader has found a peer out; what it still sends is thrown away.

@@ -157,9 +157,11 @@ impl Engine {
         self.download_waiting(now);
     }
 
-    /// The reader has come to where a peer was lost: another one is asked.
-    pub(crate) fn go_on_with_download(&mut self, now: Now, id: StreamId) {
-        if let Some(download) = self.downloads.open.get_mut(&id) {
+    /// The reader has come to where a peer was lost, or found out: another one is asked, if none is at it by now.
+    pub(crate) fn go_on_with_download(&mut self, now: Now, id: StreamId, lost: ConnectionId) {
+        if let Some(download) = self.downloads.open.get_mut(&id)
+            && download.connection().is_none_or(|connection| connection == lost)
+        {
             // Until now it was the reader's time.
             download.progress = Some(now.instant);
             self.leave_leg(id);
@@ -180,11 +182,13 @@ impl Engine {
         self.note_download_failure(id, peer, AttemptFailure::WrongAnswer);
         self.note_answer(peer, false);
         self.remember_liar(now, peer);
-        self.leave_leg(id);
+        if self.downloads.open.get(&id).is_some_and(|download| download.connection() == Some(connection)) {
+            self.leave_leg(id);
+        }
         if self.session_mut(peer, connection).is_some() {
             self.end_connection(now, peer, DisconnectReason::Protocol(error));
         }
-        self.go_on_with_download(now, id);
+        self.go_on_with_download(now, id, connection);
     }
 
     /// A peer begins to send a block; `wanted` is false if it is not its turn any more.

@@ -23,9 +23,15 @@ pub(crate) enum Part {
     /// The peer has sent all of it.
     End,
     /// The peer is lost. Another one is asked once the reader says so.
-    Lost,
+    Lost(ConnectionId),
     /// Nothing comes any more.
     Failed(BlockError),
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        if let Self::Bytes(bytes) = self { bytes.len() } else { 0 }
+    }
 }
 
 /// A part, and the connection that may be read again now that it was taken.
@@ -160,7 +166,7 @@ impl BlockQueue {
 
     /// The connection ended.
     pub(crate) fn lose(&self, connection: ConnectionId) {
-        self.finish(connection, Part::Lost);
+        self.finish(connection, Part::Lost(connection));
     }
 
     /// Nothing comes any more; gives the connection that is to be read again.
@@ -231,14 +237,19 @@ impl BlockQueue {
         }
     }
 
-    /// Throws away what the peer whose turn it is has sent, as it lies; its turn is over.
-    pub(crate) fn discard(&self) -> Option<ConnectionId> {
+    /// Throws away what a peer has sent, of which the reader has come to the middle; its turn is over, if it is its turn.
+    pub(crate) fn discard(&self, connection: ConnectionId) -> Option<ConnectionId> {
         let mut state = self.state.lock();
-        let from = state.end_turn();
-        state.bytes = 0;
+        let has_turn = matches!(state.turn, Turn::Asked(of) | Turn::Sends(of) if of == connection);
+        let resumed = if has_turn { state.end_turn() } else { None };
+        let is_anothers = |part: &Part| matches!(part, Part::Begin { connection: from, .. } if *from != connection);
+        let end = state.parts.iter().position(is_anothers).unwrap_or(state.parts.len());
+        let rest = state.parts.split_off(end);
         // That it failed for good still counts.
         state.parts.retain(|part| matches!(part, Part::Failed(_)));
-        from
+        state.parts.extend(rest);
+        state.bytes = state.parts.iter().map(Part::len).sum();
+        resumed
     }
 
     /// The reader is gone; gives the connection that is to be read again, as it was waiting for him.
@@ -348,7 +359,7 @@ mod tests {
         assert!(queue.expect(B));
         assert!(queue.begin(B, PEER, 300, None));
         let parts: Vec<Taken> = std::iter::from_fn(|| queue.try_take()).collect();
-        assert_eq!(parts, [begin(A), Part::Bytes(vec![1; 3]), Part::Lost, begin(B)].map(|part| (part, None)));
+        assert_eq!(parts, [begin(A), Part::Bytes(vec![1; 3]), Part::Lost(A), begin(B)].map(|part| (part, None)));
     }
 
     #[test]
@@ -370,7 +381,7 @@ mod tests {
         queue.begin(A, PEER, 300, None);
         queue.push(A, vec![1; 3]);
         assert!(queue.is_full_of(A) && !queue.is_full_of(B));
-        queue.discard();
+        queue.discard(A);
         queue.expect(B);
         queue.begin(B, PEER, 300, None);
         queue.push(B, vec![1; 3]);
@@ -384,7 +395,7 @@ mod tests {
         queue.begin(A, PEER, 300, None);
         queue.push(A, vec![1; 3]);
         queue.fail(BlockError::Shutdown);
-        assert_eq!(queue.discard(), None);
+        assert_eq!(queue.discard(A), None);
         assert_eq!(queue.try_take(), Some((Part::Failed(BlockError::Shutdown), None)));
     }
 
@@ -409,5 +420,25 @@ mod tests {
         queue.try_take();
         queue.try_take();
         assert_eq!(queue.expect_nobody(), None, "it is read already");
+    }
+
+    #[test]
+    fn what_is_thrown_away_of_one_is_not_anothers() {
+        let queue = BlockQueue::new(2);
+        queue.expect(A);
+        queue.begin(A, PEER, 300, None);
+        queue.push(A, vec![1; 1]);
+        queue.end(A);
+        queue.expect(B);
+        queue.begin(B, PEER, 300, None);
+        assert_eq!(queue.push(B, vec![2; 2]), Pushed::Full);
+        assert_eq!(queue.try_take(), Some((begin(A), None)));
+        assert_eq!(queue.discard(A), None);
+        assert_eq!(queue.push(B, vec![3; 1]), Pushed::Full);
+        let parts: Vec<Taken> = std::iter::from_fn(|| queue.try_take()).collect();
+        let resumed = (Part::Bytes(vec![2; 2]), Some(B));
+        assert_eq!(parts, [(begin(B), None), resumed, (Part::Bytes(vec![3; 1]), None)]);
+        assert_eq!(queue.discard(B), None);
+        assert_eq!(queue.push(B, vec![3; 1]), Pushed::Unwanted);
     }
 }

@@ -42,8 +42,11 @@ impl Reader {
         world.run(|engine, now| engine.close_download(now, self.id));
     }
 
+    /// Comes to where the peer was lost.
     fn go_on(&self, world: &mut World) {
-        world.run(|engine, now| engine.go_on_with_download(now, self.id));
+        let mut parts = std::iter::from_fn(|| self.queue.try_take()).map(|(part, _)| part);
+        let lost = parts.find_map(|part| if let Part::Lost(connection) = part { Some(connection) } else { None });
+        world.run(|engine, now| engine.go_on_with_download(now, self.id, lost.expect("one was lost")));
     }
 }
 
@@ -252,7 +255,7 @@ fn whoever_lies_is_closed_and_not_asked_for_the_block_again() {
     world.asked_for(&reader);
     world.begin(peers[0], &reader, 2_000);
     let connection = world.connection(peers[0]);
-    reader.queue.discard();
+    reader.queue.discard(connection);
     world.run(|engine, now| {
         engine.blame_for_block(now, reader.id, peers[0], connection, ProtocolError::ForgedBlock)
     });
@@ -275,7 +278,7 @@ fn a_found_peer_that_lies_is_banned_for_a_day() {
     let reader = download(&mut world, 1);
     assert_eq!(world.asked_for(&reader), [peer]);
     world.begin(peer, &reader, 2_000);
-    reader.queue.discard();
+    reader.queue.discard(connection);
     world.run(|engine, now| engine.blame_for_block(now, reader.id, peer, connection, ProtocolError::ForgedBlock));
     let bans = world.engine.bans(world.now);
     assert!(matches!(&bans[..], [ban] if ban.reason == BanReason::BadBlock), "{bans:?}");
@@ -395,4 +398,33 @@ fn a_block_that_has_begun_to_come_is_not_asked_of_another_before_the_engine_hear
     world.pass(TIMEOUT / 2);
     assert_eq!(world.asked_for(&reader), []);
     assert_eq!(reader.queue.push(connection, vec![0; 100]), Pushed::Room);
+}
+
+#[test]
+fn what_one_peer_did_is_not_held_against_the_one_that_is_at_it_by_now() {
+    for has_lied in [true, false] {
+        let (mut world, peers) = World::connected(2);
+        let reader = download(&mut world, 1);
+        assert_eq!(world.asked_for(&reader), [peers[0]]);
+        let connection = world.connection(peers[0]);
+        // The event loop is ahead of who tells the engine.
+        assert!(reader.queue.begin(connection, peers[0], 2_000, None));
+        if has_lied {
+            reader.queue.end(connection);
+        } else {
+            reader.queue.lose(connection);
+        }
+        world.lose(peers[0]);
+        assert_eq!(world.asked_for(&reader), [peers[1]]);
+        assert!(world.begin(peers[1], &reader, 2_000));
+        if has_lied {
+            reader.queue.discard(connection);
+            let lie = ProtocolError::ForgedBlock;
+            world.run(|engine, now| engine.blame_for_block(now, reader.id, peers[0], connection, lie));
+        } else {
+            reader.go_on(&mut world);
+        }
+        assert_eq!(reader.failure(), None);
+        assert_eq!(world.bytes(peers[1], &reader, 500), Pushed::Room);
+    }
 }
