@@ -222,8 +222,9 @@ impl<I: Iterator<Item = BlockHash>> Blocks<I> {
         let has_moved = match &slot.turn {
             Turn::Done(_) => false,
             Turn::New => {
-                // One that was put off is asked for again when there is room for all of it.
-                if slot.cost_when_granted().unwrap_or(QUEUE_COST) > room {
+                // One that was put off is asked for again when there is room for all of it, or when it can be handed out.
+                let needed = slot.cost_when_granted().filter(|_| !(may_hand_out && slot.is_larger_than(whole)));
+                if needed.unwrap_or(QUEUE_COST) > room {
                     return false;
                 }
                 let hash = slot.hash;

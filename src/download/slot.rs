@@ -62,10 +62,11 @@ pub(super) enum Turn {
     /// It is not asked for.
     New,
     Asked(Box<Intake>),
-    /// It has begun, and waits for room in its peer's socket.
+    /// It has begun, and waits for room in its peer's socket; `whole` is what a peer that said less has led to.
     Held {
         intake: Box<Intake>,
         size: u64,
+        whole: Option<Whole>,
     },
     /// There is room for all of it.
     Granted {
@@ -104,6 +105,14 @@ impl Slot {
             _ => self.known_size?,
         };
         Some(Self::cost_of(size))
+    }
+
+    /// Whether it is known to be larger than this.
+    pub(super) fn is_larger_than(&self, size: usize) -> bool {
+        match &self.turn {
+            Turn::Held { size: held, .. } => *held > size as u64,
+            _ => self.known_size.is_some_and(|known| known > size),
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -155,7 +164,7 @@ impl Slot {
         let Some(reached) = intake.reach_header(wait) else { return false };
         let size = intake.size().unwrap_or_default();
         self.replace(|turn| match (reached, turn) {
-            (Ok(()), Turn::Asked(intake)) => Turn::Held { intake, size },
+            (Ok(()), Turn::Asked(intake)) => Turn::Held { intake, size, whole: None },
             (Err(error), _) => Turn::Done(Err(error)),
             (Ok(()), other) => other,
         });
@@ -165,8 +174,8 @@ impl Slot {
     /// There is room for all of it.
     pub(super) fn grant(&mut self, limit: u64) -> bool {
         self.replace(|turn| match turn {
-            Turn::Held { mut intake, size } => {
-                let whole = Whole::new(&mut intake, limit);
+            Turn::Held { mut intake, size, whole } => {
+                let whole = whole.unwrap_or_else(|| Whole::new(&mut intake, limit));
                 // At most the limit, which is a size of memory.
                 Turn::Granted { intake, whole, size: usize::try_from(size).unwrap_or(usize::MAX) }
             }
@@ -190,22 +199,31 @@ impl Slot {
     pub(super) fn gather(&mut self, wait: Wait<'_>) -> bool {
         let Turn::Granted { intake, whole, size } = &mut self.turn else { return false };
         let gathered = whole.take_chunk(intake, wait);
-        if let Some(other) = intake.size().filter(|&other| other > *size as u64) {
-            // Another peer has begun anew and says that it is larger: it needs room again.
-            self.replace(|turn| match turn {
-                Turn::Granted { intake, .. } => Turn::Held { intake, size: other },
-                other => other,
-            });
-            return true;
-        }
-        let Some(gathered) = gathered else { return false };
         let result = match gathered {
-            Ok(None) => return true,
-            Ok(Some(raw)) => match intake.summary() {
+            None | Some(Ok(None)) => {
+                if let Some(other) = intake.size().filter(|&other| other > *size as u64) {
+                    // Another peer has begun anew and says that it is larger: it needs room again, for what is missing.
+                    self.replace(|turn| match turn {
+                        Turn::Granted { intake, whole, .. } => {
+                            Turn::Held { intake, size: other, whole: Some(whole) }
+                        }
+                        other => other,
+                    });
+                    return true;
+                }
+                return gathered.is_some();
+            }
+            // Whoever said that it is small enough was wrong: it is asked for again, to come as a stream.
+            Some(Err(BlockError::TooLarge { size, .. })) => {
+                self.known_size = usize::try_from(size).ok();
+                self.turn = Turn::New;
+                return true;
+            }
+            Some(Ok(Some(raw))) => match intake.summary() {
                 Some(summary) => Ok(FetchedBlock::Whole(Block::of_proven(raw, summary))),
                 None => Err(BlockError::Crashed),
             },
-            Err(error) => Err(error),
+            Some(Err(error)) => Err(error),
         };
         self.turn = Turn::Done(result);
         true

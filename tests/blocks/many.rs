@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use conduit::testnode::{GeneratedBlock, TestNode};
-use conduit::{BlockError, BlockHash, BlockOutcome, BlocksOptions, Conduit, FetchedBlock};
+use conduit::testnode::{Fault, FaultKind, GeneratedBlock, TestNode};
+use conduit::{BlockError, BlockHash, BlockOutcome, BlocksOptions, Command, Conduit, FetchedBlock};
 
 use super::{config, connect, nodes, raw, read_chunks};
 
@@ -146,4 +146,32 @@ fn no_limit_at_all_is_a_limit_too() {
             assert!(is_whole(outcome, block));
         }
     }
+}
+
+#[test]
+fn a_block_that_a_liar_called_smaller_is_gathered_all_the_same() {
+    for (size, short) in [(100_000, 1), (900_000, 100_000), (900_000, 500_000)] {
+        let nodes = nodes(2);
+        nodes[0].inject(Fault::new(FaultKind::Shorten(short)).command(Command::BLOCK));
+        let conduit = connect(&nodes, config());
+        conduit.set_main_peer(nodes[0].address()).unwrap();
+        let blocks = several(&nodes, 3, size..=size);
+        let options = BlocksOptions::new().whole(1 << 20).window(6 << 20);
+        for (outcome, block) in conduit.blocks_with(hashes(&blocks), options).zip(&blocks) {
+            assert!(is_whole(outcome, block), "{size} bytes, {short} too short");
+        }
+    }
+}
+
+#[test]
+fn one_that_a_liar_called_small_enough_comes_as_a_stream() {
+    let nodes = nodes(2);
+    nodes[0].inject(Fault::new(FaultKind::Shorten(500_000)).command(Command::BLOCK));
+    let conduit = connect(&nodes, config());
+    conduit.set_main_peer(nodes[0].address()).unwrap();
+    let blocks = several(&nodes, 1, 1_400_000..=1_400_000);
+    let options = BlocksOptions::new().whole(1 << 20).window(6 << 20);
+    let outcome = conduit.blocks_with(hashes(&blocks), options).next().unwrap();
+    let FetchedBlock::Stream(mut stream) = outcome.result.unwrap() else { panic!("it is larger than a whole") };
+    assert!(read_chunks(&mut stream).unwrap() == raw(&blocks[0]));
 }
