@@ -265,7 +265,12 @@ impl<I: Iterator<Item = BlockHash>> Blocks<I> {
         if awaited.is_empty() {
             return;
         }
-        for slot in self.slots.iter_mut().skip(usize::from(self.options.in_order)) {
+        let (whole, in_order) = (self.options.whole, self.options.in_order);
+        for slot in self.slots.iter_mut().skip(usize::from(in_order)) {
+            if !in_order && slot.is_larger_than(whole) {
+                // It is about to be handed out.
+                continue;
+            }
             if slot.held_by().is_some_and(|connection| awaited.contains(&connection)) {
                 self.used -= slot.cost();
                 slot.postpone();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use conduit::testnode::{Fault, FaultKind, GeneratedBlock, TestNode};
 use conduit::{BlockError, BlockHash, BlockOutcome, BlocksOptions, Command, Conduit, FetchedBlock};
 
+use super::support::PATIENCE;
 use super::{config, connect, nodes, raw, read_chunks};
 
 fn several(nodes: &[TestNode], count: usize, bytes: std::ops::RangeInclusive<u64>) -> Vec<GeneratedBlock> {
@@ -174,4 +175,39 @@ fn one_that_a_liar_called_small_enough_comes_as_a_stream() {
     let outcome = conduit.blocks_with(hashes(&blocks), options).next().unwrap();
     let FetchedBlock::Stream(mut stream) = outcome.result.unwrap() else { panic!("it is larger than a whole") };
     assert!(read_chunks(&mut stream).unwrap() == raw(&blocks[0]));
+}
+
+/// Runs what may hang, and fails when it does.
+#[track_caller]
+fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(work()).expect("somebody waits"));
+    receiver.recv_timeout(limit).expect("it does not hang")
+}
+
+#[test]
+fn a_large_block_before_one_that_is_waited_for_is_handed_out() {
+    let nodes = nodes(2);
+    // The first peer is lost with the first block when the other one is about to send a large one.
+    nodes[0].inject(Fault::new(FaultKind::CloseAfter(200_000)).command(Command::BLOCK));
+    nodes[1].set_latency(Duration::from_millis(300));
+    let conduit = connect(&nodes, config().redial_min(PATIENCE).redial_max(PATIENCE));
+    let small = several(&nodes, 1, 400_000..=400_000).remove(0);
+    let large = super::offer(&nodes[1..], 9_000_000);
+    let expected = [small.clone(), large.clone()];
+    let done = within(PATIENCE, move || {
+        conduit.set_main_peer(nodes[0].address()).unwrap();
+        let options = BlocksOptions::new().whole(500_000).window(6 << 20).in_order(false);
+        let mut seen = [false; 2];
+        let blocks = conduit.blocks_with([small.hash(), large.hash()], options.timeout(Duration::from_secs(4)));
+        for outcome in blocks {
+            let index = outcome.index as usize;
+            seen[index] = match outcome.result.unwrap() {
+                FetchedBlock::Whole(block) => block.raw()[..] == raw(&expected[index])[..],
+                FetchedBlock::Stream(mut stream) => read_chunks(&mut stream).unwrap() == raw(&expected[index]),
+            };
+        }
+        seen
+    });
+    assert_eq!(done, [true; 2]);
 }
