@@ -82,6 +82,11 @@ impl Intake {
         self.queue.asked()
     }
 
+    /// Nobody is at it, and nothing of it is left to be read.
+    pub(super) fn lacks_peer(&self) -> bool {
+        self.end.is_none() && self.queue.is_idle()
+    }
+
     /// Where it is coming from.
     pub(super) fn coming(&self) -> Option<ConnectionId> {
         self.queue.coming()

@@ -260,18 +260,23 @@ impl<I: Iterator<Item = BlockHash>> Blocks<I> {
     /// again later.
     fn postpone_who_stand_in_the_way(&mut self) {
         let is_waited_for = |(at, slot): &(usize, &Slot)| slot.is_granted() || (*at == 0 && self.options.in_order);
-        let awaited: Vec<_> =
-            self.slots.iter().enumerate().filter(is_waited_for).filter_map(|(_, slot)| slot.asked()).collect();
-        if awaited.is_empty() {
+        let awaited = || self.slots.iter().enumerate().filter(is_waited_for).map(|(_, slot)| slot);
+        // One that nobody was asked for waits for a place at a peer, and those that do not move hold them all.
+        let lacks_peer = awaited().any(Slot::lacks_peer);
+        let awaited: Vec<_> = awaited().filter_map(Slot::asked).collect();
+        if awaited.is_empty() && !lacks_peer {
             return;
         }
+        let rooms: Vec<usize> = (0..self.slots.len()).map(|at| self.room_at(at)).collect();
         let (whole, in_order) = (self.options.whole, self.options.in_order);
-        for slot in self.slots.iter_mut().skip(usize::from(in_order)) {
+        for (slot, room) in self.slots.iter_mut().zip(rooms).skip(usize::from(in_order)) {
             if !in_order && slot.is_larger_than(whole) {
                 // It is about to be handed out.
                 continue;
             }
-            if slot.held_by().is_some_and(|connection| awaited.contains(&connection)) {
+            let fits = slot.cost_when_granted().is_some_and(|cost| cost <= room);
+            let is_in_the_way = |connection| awaited.contains(&connection) || (lacks_peer && !fits);
+            if slot.held_by().is_some_and(is_in_the_way) {
                 self.used -= slot.cost();
                 slot.postpone();
             }

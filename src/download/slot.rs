@@ -134,6 +134,11 @@ impl Slot {
         self.intake()?.asked()
     }
 
+    /// Whether it waits for a peer that can be asked.
+    pub(super) fn lacks_peer(&self) -> bool {
+        self.intake().is_some_and(Intake::lacks_peer)
+    }
+
     /// Whose socket it holds up.
     pub(super) fn held_by(&self) -> Option<ConnectionId> {
         match &self.turn {

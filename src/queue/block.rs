@@ -193,6 +193,12 @@ impl BlockQueue {
         }
     }
 
+    /// Whether it is nobody's turn, and nothing is left to be taken.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.turn == Turn::Nobody && state.parts.is_empty()
+    }
+
     pub(crate) fn level(&self) -> Level {
         let state = self.state.lock();
         Level { received: state.received, is_full: state.is_full }

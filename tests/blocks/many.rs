@@ -211,3 +211,25 @@ fn a_large_block_before_one_that_is_waited_for_is_handed_out() {
     });
     assert_eq!(done, [true; 2]);
 }
+
+#[test]
+fn the_block_that_is_waited_for_gets_its_place_at_a_peer_that_is_held_up() {
+    let nodes = nodes(2);
+    nodes[0].inject(Fault::new(FaultKind::StallAfter(100_000)).command(Command::BLOCK));
+    nodes[1].inject(Fault::new(FaultKind::Throttle(3_000_000)).command(Command::BLOCK));
+    let conduit = connect(&nodes, config());
+    conduit.set_main_peer(nodes[0].address()).unwrap();
+    let blocks = several(&nodes, 40, 300_000..=300_000);
+    let options = BlocksOptions::new().whole(300_000).window(4_800_000).timeout(Duration::from_secs(8));
+    let all = hashes(&blocks);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(2_500));
+            nodes[0].refuse(true);
+            nodes[0].drop_connections();
+        });
+        for (outcome, block) in conduit.blocks_with(all, options).zip(&blocks) {
+            assert!(is_whole(outcome, block));
+        }
+    });
+}
