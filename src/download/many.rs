@@ -1,6 +1,6 @@
 //! Many blocks over all peers at once, each proven, in the caller's own thread.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::iter::FusedIterator;
 use std::sync::Arc;
@@ -256,6 +256,12 @@ impl<I: Iterator<Item = BlockHash>> Blocks<I> {
         has_moved
     }
 
+    /// Asks again for what did not come in time, but for those that ended before; whether there is such a block.
+    fn retry_but(&mut self, done_before: &HashSet<u64>) -> bool {
+        let others = self.slots.iter_mut().filter(|slot| !done_before.contains(&slot.index()));
+        others.map(Slot::retry).fold(false, |any, is_retried| any | is_retried)
+    }
+
     /// A peer that sends a block there is no room for yet cannot send the one that is waited for: the former is asked for
     /// again later.
     fn postpone_who_stand_in_the_way(&mut self) {
@@ -300,9 +306,15 @@ impl<I: Iterator<Item = BlockHash>> Iterator for Blocks<I> {
     type Item = BlockOutcome;
 
     fn next(&mut self) -> Option<BlockOutcome> {
+        let mut has_waited = false;
         loop {
             self.fill();
-            let has_moved = self.step();
+            let done_before = self.slots.iter().filter(|slot| !has_waited && slot.is_done()).map(Slot::index).collect();
+            let mut has_moved = self.step();
+            if !std::mem::replace(&mut has_waited, true) {
+                // Between the calls nothing was read, so that peers could not send what they were asked for.
+                has_moved |= self.retry_but(&done_before);
+            }
             if let Some(outcome) = self.take() {
                 return Some(outcome);
             }

@@ -82,6 +82,10 @@ impl Slot {
         Self { index, hash, known_size: None, turn: Turn::New }
     }
 
+    pub(super) const fn index(&self) -> u64 {
+        self.index
+    }
+
     /// What it is charged of the window, bytes.
     pub(super) fn cost(&self) -> usize {
         match &self.turn {
@@ -153,6 +157,15 @@ impl Slot {
 
     pub(super) fn fail(&mut self, error: BlockError) {
         self.turn = Turn::Done(Err(error));
+    }
+
+    /// It is to be asked for again if it did not come in time; whether that is so.
+    pub(super) fn retry(&mut self) -> bool {
+        let is_late = matches!(self.turn, Turn::Done(Err(BlockError::TimedOut { .. } | BlockError::NoPeers)));
+        if is_late {
+            self.turn = Turn::New;
+        }
+        is_late
     }
 
     /// Gives it up for now.
