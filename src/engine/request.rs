@@ -475,6 +475,7 @@ impl Engine {
         self.waiting.remove(&id);
         Self::set_timer(&mut self.timers, &mut request.timer, Timer::Request(id), None);
         let walk = Walk::of(&request.question).map(|(walk, ..)| walk);
+        let is_bulk = Size::of(&request.question) == Size::Bulk;
         let mut leaves_walk = false;
         let answered = peer.and_then(|peer| request.asked.iter().find(|asked| asked.peer == peer));
         let answered = answered.map(|asked| asked.since);
@@ -508,6 +509,9 @@ impl Engine {
         if leaves_walk {
             // Whoever waits for the same peer learns how long.
             self.ask_waiting(now);
+        } else if is_bulk {
+            // A peer may have room for a block more.
+            self.download_waiting(now);
         }
         if let Some(result) = result {
             self.take_own_answer(now, id, peer, result);

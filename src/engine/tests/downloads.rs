@@ -428,3 +428,17 @@ fn what_one_peer_did_is_not_held_against_the_one_that_is_at_it_by_now() {
         assert_eq!(world.bytes(peers[1], &reader, 500), Pushed::Room);
     }
 }
+
+#[test]
+fn a_request_that_is_answered_makes_room_for_a_download() {
+    let (mut world, peers) = World::connected(1);
+    let blocks: Vec<_> = (1..=2).map(block).collect();
+    let requests: Vec<_> = blocks.iter().map(|block| world.ask(Question::Block(block.hash()))).collect();
+    let reader = download(&mut world, 9);
+    assert_eq!(world.asked_for(&reader), []);
+    for (block, request) in blocks.into_iter().zip(requests) {
+        assert_eq!(world.say(peers[0], Message::Block(block)), None);
+        assert!(world.result(request).is_ok());
+    }
+    assert_eq!(world.asked_for(&reader), [peers[0]]);
+}
