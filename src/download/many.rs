@@ -309,7 +309,8 @@ impl<I: Iterator<Item = BlockHash>> Iterator for Blocks<I> {
         let mut has_waited = false;
         loop {
             self.fill();
-            let done_before = self.slots.iter().filter(|slot| !has_waited && slot.is_done()).map(Slot::index).collect();
+            let done_before =
+                self.slots.iter().filter(|slot| !has_waited && slot.is_done()).map(Slot::index).collect();
             let mut has_moved = self.step();
             if !std::mem::replace(&mut has_waited, true) {
                 // Between the calls nothing was read, so that peers could not send what they were asked for.

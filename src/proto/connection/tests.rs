@@ -632,7 +632,7 @@ fn blocks_that_streams_wait_for_go_to_them_at_every_cut_and_others_do_not() {
 }
 
 #[test]
-fn two_streams_for_one_block_each_get_one_in_the_order_asked() {
+fn two_streams_for_one_block_each_get_one_and_who_asked_last_is_first() {
     let now = Instant::now();
     let wanted = block(1, 1_000);
     let mut connection = established(now);
@@ -644,7 +644,7 @@ fn two_streams_for_one_block_each_get_one_in_the_order_asked() {
     told(&events(&mut connection), &mut all);
     let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
     let expected =
-        ["StreamId(5) begins, 1000", "StreamId(5) ends", "StreamId(4) begins, 1000", "StreamId(4) ends", "block"];
+        ["StreamId(4) begins, 1000", "StreamId(4) ends", "StreamId(5) begins, 1000", "StreamId(5) ends", "block"];
     assert_eq!(names, expected);
     assert!(all[0].1 == wanted && all[2].1 == wanted);
 }
