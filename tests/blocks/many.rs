@@ -239,12 +239,12 @@ fn a_caller_who_takes_his_time_with_a_block_loses_none_of_the_others() {
     let nodes = nodes(1);
     let conduit = connect(&nodes, config());
     for whole in [500_000, 200_000] {
-        let blocks = several(&nodes, 24, 300_000..=300_000);
-        let options = BlocksOptions::new().whole(whole).window(6 << 20).timeout(Duration::from_millis(500));
+        let blocks = several(&nodes, 12, 300_000..=300_000);
+        let options = BlocksOptions::new().whole(whole).window(6 << 20).timeout(Duration::from_millis(1_500));
         for (outcome, block) in conduit.blocks_with(hashes(&blocks), options).zip(&blocks) {
             let index = outcome.index;
-            if index % 8 == 0 {
-                std::thread::sleep(Duration::from_millis(1_500));
+            if index == 0 {
+                std::thread::sleep(Duration::from_millis(4_000));
             }
             match outcome.result.unwrap_or_else(|error| panic!("block {index}: {error}")) {
                 FetchedBlock::Whole(whole) => assert!(whole.raw()[..] == raw(block)[..]),

@@ -375,3 +375,24 @@ fn a_waker_may_use_the_conduit() {
     });
     receiver.recv_timeout(PATIENCE / 3).expect("nobody waits for himself");
 }
+
+#[test]
+fn a_large_block_that_comes_too_late_costs_the_connection_and_the_rest_of_one_is_skipped() {
+    let nodes = nodes(1);
+    let conduit = connect(&nodes, config().stream_queue_bytes(64 * 1024));
+    let events = conduit.events();
+    let block = offer(&nodes, 6_000_000);
+    let mut stream = conduit.block_with(block.hash(), &BlockOptions::new().chunk_size(100_000)).unwrap();
+    stream.read_exact(&mut vec![0; 5_000_000]).unwrap();
+    drop(stream);
+    let other = offer(&nodes, 20_000);
+    assert!(conduit.block(other.hash()).unwrap().into_vec(30_000).unwrap() == raw(&other));
+    assert!(events.try_recv().is_err(), "there was little left of it");
+
+    nodes[0].set_latency(Duration::from_millis(200));
+    let late = conduit.block_nowait(block.hash(), &BlockOptions::new()).unwrap();
+    waits::until("it was asked for", || nodes[0].received(conduit::Command::GETDATA) == 3);
+    drop(late);
+    let reason = waits::reason_of(&events, conduit.peers()[0].id);
+    assert_eq!(reason, conduit::DisconnectReason::BlockAbandoned);
+}

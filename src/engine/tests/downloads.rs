@@ -442,3 +442,44 @@ fn a_request_that_is_answered_makes_room_for_a_download() {
     }
     assert_eq!(world.asked_for(&reader), [peers[0]]);
 }
+
+#[test]
+fn a_download_that_is_closed_makes_room_for_the_next() {
+    let (mut world, peers) = World::connected(1);
+    let readers: Vec<Reader> = (1..=4).map(|n| download(&mut world, n)).collect();
+    assert_eq!(world.asked_for(&readers[2]), []);
+    readers[0].close(&mut world);
+    assert_eq!(world.asked_for(&readers[2]), [peers[0]]);
+    world.begin(peers[0], &readers[1], 2_000);
+    readers[1].close(&mut world);
+    assert_eq!(world.asked_for(&readers[3]), [peers[0]]);
+    assert_eq!(world.engine.peers(world.now)[0].outstanding_requests, 2);
+}
+
+#[test]
+fn a_peer_that_waits_for_the_reader_is_not_slow() {
+    let (mut world, peers) = World::connected(2);
+    let reader = download(&mut world, 1);
+    world.asked_for(&reader);
+    world.begin(peers[0], &reader, 100_000);
+    assert_eq!(world.bytes(peers[0], &reader, 2_000), Pushed::Full);
+    world.pass(10 * TIMEOUT);
+    assert_eq!(reader.failure(), None);
+    assert_eq!(world.closes, []);
+    // Now it is its turn, and it does nothing.
+    world.pass(TIMEOUT);
+    assert_eq!(world.closes.len(), 1);
+}
+
+#[test]
+fn whoever_was_lost_with_the_block_is_asked_after_the_others_however_good_it_is() {
+    let (mut world, peers) = World::connected(2);
+    world.run(|engine, now| engine.set_main_peer(now, peers[0]));
+    let reader = download(&mut world, 1);
+    assert_eq!(world.asked_for(&reader), [peers[0]]);
+    world.begin(peers[0], &reader, 2_000);
+    world.lose_in_block(peers[0], &reader);
+    world.reconnect(peers[0]);
+    reader.go_on(&mut world);
+    assert_eq!(world.asked_for(&reader), [peers[1]]);
+}
