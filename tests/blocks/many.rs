@@ -253,3 +253,17 @@ fn a_caller_who_takes_his_time_with_a_block_loses_none_of_the_others() {
         }
     }
 }
+
+#[test]
+fn as_many_are_asked_for_as_there_may_be_streams() {
+    let nodes = nodes(1);
+    let conduit = connect(&nodes, config().max_streams(1));
+    let blocks = several(&nodes, 8, 1_000..=300_000);
+    for (outcome, block) in conduit.blocks(hashes(&blocks)).zip(&blocks) {
+        assert!(is_whole(outcome, block));
+    }
+    // One that is not ours leaves room for none.
+    let _taken = conduit.block_nowait(BlockHash::from_wire([3; 32]), &conduit::BlockOptions::new()).unwrap();
+    let outcome = conduit.blocks(hashes(&blocks)).next().unwrap();
+    assert!(matches!(outcome.result, Err(BlockError::TooManyStreams { limit: 1 })));
+}
