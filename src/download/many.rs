@@ -160,7 +160,15 @@ impl<I: Iterator<Item = BlockHash>> Blocks<I> {
                     self.slots.push_back(slot);
                     return;
                 }
-                Err(error) => self.change(slot, |slot| slot.fail(error)),
+                Err(error) => {
+                    let is_over = matches!(error, BlockError::Shutdown | BlockError::Crashed);
+                    self.change(slot, |slot| slot.fail(error));
+                    if is_over {
+                        // The input may be endless.
+                        self.input = None;
+                        return;
+                    }
+                }
             }
             open += 1;
         }

@@ -250,7 +250,9 @@ pub(crate) mod model;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{BlockProof, ChunkContent};
+    use crate::block::{BlockProof, ChunkContent, merkle_root};
+    use crate::message::{Block, OutPoint, Transaction, TransactionInput};
+    use crate::wire::Txid;
 
     #[test]
     fn marks_stay_few_and_the_last_is_always_there() {
@@ -264,6 +266,34 @@ mod tests {
         assert_eq!(marks.at(5), None);
         let positions: Vec<u64> = marks.kept.iter().map(|&(position, _)| position / 10).collect();
         assert!(positions.iter().zip(&positions[1..]).all(|(a, b)| b - a == marks.every), "{positions:?}");
+    }
+
+    #[test]
+    fn whose_lost_copy_differs_from_the_proven_block_has_lied() {
+        let transaction = |n: u32| {
+            let previous_output = if n == 0 { OutPoint::NULL } else { OutPoint { txid: Txid::ZERO, index: n } };
+            Transaction::new(1, &[TransactionInput { previous_output, script_sig: &[7; 200], sequence: 0 }], &[], n)
+        };
+        let transactions: Vec<_> = (0..9).map(transaction).collect();
+        let merkle_root = merkle_root(transactions.iter().map(Transaction::txid)).unwrap();
+        let header = BlockHeader { version: 1, previous: BlockHash::ZERO, merkle_root, time: 2, bits: 3, nonce: 4 };
+        let block = Block::new(header, transactions);
+        let mut lie = block.raw().to_vec();
+        lie[500] ^= 1;
+        let options = AssemblyOptions { chunk_size: 600, content: ChunkContent::Bytes, proof: BlockProof::Merkle };
+        let mut transfer = Transfer::new(block.hash(), options);
+        transfer.start_over_on_loss();
+        let source = |n| Source { peer: PeerId(n), connection: ConnectionId(n) };
+        // The first lies, the second is honest, and both are lost.
+        for (n, bytes) in [(1, &lie[..]), (2, block.raw())] {
+            transfer.begin(source(n), bytes.len() as u64, None).unwrap();
+            assert_eq!(transfer.push(&mut &bytes[..1_500]), Ok(Step::Chunk));
+            transfer.lose();
+        }
+        transfer.begin(source(3), block.raw().len() as u64, None).unwrap();
+        let mut input = &block.raw()[..];
+        while transfer.push(&mut input).unwrap() != Step::End {}
+        assert_eq!(transfer.liars(), [source(1)]);
     }
 
     #[test]
