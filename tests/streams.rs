@@ -339,19 +339,44 @@ fn questions_take_their_connection_and_answers_may_come_on_either() {
 }
 
 #[test]
-fn pings_go_over_the_second_connection_and_its_silence_is_judged() {
+fn pings_go_over_both_connections_and_the_second_ones_silence_is_judged() {
     let times = config().ping_interval(Duration::from_millis(50)).ping_timeout(Duration::from_millis(300));
     let (_conduit, events, peer, mut general, mut data1) = raw_pair(times);
-    for _ in 0..5 {
-        let Message::Ping { nonce } = data1.expect(Command::PING) else { unreachable!() };
-        data1.send(&Message::Pong { nonce });
+    for _ in 0..20 {
+        for on_data1 in [true, false] {
+            let asked = if on_data1 { &mut data1 } else { &mut general };
+            let Message::Ping { nonce } = asked.expect(Command::PING) else { unreachable!() };
+            // The first one is silent all the time, as a node's may be.
+            data1.send(&Message::Pong { nonce });
+        }
     }
-    // The first one is silent all the time; then the second one is, too.
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, Event::Disconnected { .. } | Event::Refused { .. }), "{event:?}");
+    }
+    // Then the second one is, too.
     let reason = waits::reason_of(&events, peer);
     let expected = DisconnectReason::Protocol(conduit::error::ProtocolError::PingTimeout);
     assert_eq!(reason, expected);
     general.wait_until_closed();
     data1.wait_until_closed();
+}
+
+#[test]
+fn first_connection_that_is_dead_while_the_second_lives_ends_the_peer() {
+    let times = config().ping_interval(Duration::from_millis(50)).ping_timeout(Duration::from_millis(300));
+    let (_conduit, events, peer, mut general, mut data1) = raw_pair(times);
+    // A way that nothing comes through any more, as when a router has forgotten it: nobody reads or answers here.
+    let stopped = std::thread::spawn(move || {
+        while let Ok(message) = data1.next() {
+            if let Message::Ping { nonce } = message {
+                data1.send(&Message::Pong { nonce });
+            }
+        }
+    });
+    let expected = DisconnectReason::Protocol(conduit::error::ProtocolError::PingTimeout);
+    assert_eq!(waits::reason_of(&events, peer), expected);
+    stopped.join().unwrap();
+    general.wait_until_closed();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::association::{AssociationId, BLOCK_PRIORITY};
 use super::batch::FrameBatch;
-use super::keepalive::{Due, Keepalive};
+use super::keepalive::{Due, Keepalive, Part};
 use super::outbox::{Outbox, Sent};
 use super::{FrameRun, Link, PeerLimits, ProtocolError, Settings, Tally};
 use crate::message::{CreateStrm, Message, NetworkAddress, ProtoConf, Services, StreamAck, StreamType, Version};
@@ -49,6 +49,8 @@ pub(crate) struct Connection {
     knows_policy: bool,
     /// A ping that another connection sent, and whose pong may come here.
     stray_ping: Option<u64>,
+    /// It joins another one, which hears of the pongs.
+    joins: bool,
     /// Room granted to payloads that ended here, so that no batch carries it.
     unused_room: usize,
     control: Control,
@@ -77,6 +79,10 @@ pub(crate) enum Event {
     Limits(PeerLimits),
     /// A keepalive ping came back after this long.
     RoundTrip(std::time::Duration),
+    /// A keepalive ping came back, which this connection, joined to another one, had sent then.
+    Ponged { asked: Instant },
+    /// The other connection's keepalive ping came back here.
+    StrayPong { nonce: u64 },
     /// A payload above the stream threshold has begun and is being skipped; `start` has its first bytes (80 of a
     /// block).
     Oversized { command: Command, length: u64, start: Vec<u8> },
@@ -163,6 +169,7 @@ impl Connection {
         // It comes on the first one.
         connection.got_protoconf = true;
         connection.stray_ping = stray_ping;
+        connection.joins = true;
         let ask = CreateStrm {
             association_id: association.as_bytes().to_vec(),
             stream_type: StreamType::Data1,
@@ -200,6 +207,7 @@ impl Connection {
             is_shared: false,
             knows_policy: false,
             stray_ping: None,
+            joins: false,
             unused_room: 0,
             control: Control::default(),
             settings,
@@ -334,10 +342,36 @@ impl Connection {
         &self.expected
     }
 
-    /// Leaves keepalive to another connection to the same peer, or takes it up again; gives the ping that is out.
-    pub(crate) fn set_resting(&mut self, now: Instant, resting: bool) -> Option<u64> {
-        self.keepalive.set_resting(now, resting);
+    /// Sets what this connection does for the keepalive where there are two to the same peer.
+    pub(crate) fn set_keepalive(&mut self, now: Instant, part: Part) {
+        self.keepalive.set_part(now, part);
+    }
+
+    /// The nonce of the keepalive ping that is out.
+    pub(crate) fn ping_out(&self) -> Option<u64> {
         self.keepalive.nonce()
+    }
+
+    /// Sets the other connection's keepalive ping, whose pong may come here.
+    pub(crate) fn set_stray_ping(&mut self, nonce: Option<u64>) {
+        self.stray_ping = nonce;
+    }
+
+    /// Takes the pong to this connection's ping that came on the other one.
+    pub(crate) fn take_stray_pong(&mut self, now: Instant, nonce: u64) {
+        if self.keepalive.expects(nonce) {
+            // The round trip is no sample: it may have waited behind a block.
+            self.keepalive.ponged(now);
+        }
+    }
+
+    /// Notes that the connection which joins this one got the pong to a ping that it had sent at `asked`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolError::PingTimeout`] if this one's should have come long before.
+    pub(crate) fn note_other_pong(&self, asked: Instant) -> Result<(), ProtocolError> {
+        if self.keepalive.is_outlived(asked) { Err(ProtocolError::PingTimeout) } else { Ok(()) }
     }
 
     /// Takes the room of payloads that ended here, to be given back; zero most of the time.
@@ -597,9 +631,14 @@ impl Connection {
                 self.handle_protoconf(&protoconf);
             }
             Message::StreamAck(ack) => self.handle_ack(now, &ack)?,
-            Message::Pong { nonce } if self.stray_ping == Some(nonce) => self.stray_ping = None,
+            Message::Pong { nonce } if self.stray_ping == Some(nonce) => {
+                self.stray_ping = None;
+                self.events.push_back(Event::StrayPong { nonce });
+            }
             Message::Ping { nonce } => self.send_urgent(now, &Message::Pong { nonce }),
             Message::Pong { .. } => {
+                let asked = self.keepalive.sent_at().filter(|_| self.joins);
+                self.events.extend(asked.map(|asked| Event::Ponged { asked }));
                 if let Some(round_trip) = self.keepalive.ponged(now) {
                     self.flush_batch();
                     self.events.push_back(Event::RoundTrip(round_trip));

@@ -15,8 +15,19 @@ pub(crate) struct Keepalive {
     last_received: Instant,
     /// While we do not read, the peer cannot be judged.
     paused_at: Option<Instant>,
-    /// Another connection to the same peer does it.
-    resting: bool,
+    part: Part,
+}
+
+/// What a connection does for the keepalive of its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Pings and judges.
+    Whole,
+    /// Pings, but the pongs come on a second connection, behind what that is bringing; so only a later ping that the
+    /// second one has sent and got back says that this one's should have come.
+    Half,
+    /// Neither, while it is open where the pongs come.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -40,7 +51,15 @@ pub(crate) enum Due {
 
 impl Keepalive {
     pub(crate) fn new(now: Instant, interval: Duration, timeout: Duration) -> Self {
-        Self { interval, timeout, next_ping: now, ping: None, last_received: now, paused_at: None, resting: false }
+        Self {
+            interval,
+            timeout,
+            next_ping: now,
+            ping: None,
+            last_received: now,
+            paused_at: None,
+            part: Part::Whole,
+        }
     }
 
     /// Notes a ping just queued with `bytes_ahead` urgent bytes up to its own last one.
@@ -74,6 +93,11 @@ impl Keepalive {
         self.ping.as_ref().is_some_and(|ping| ping.nonce == nonce)
     }
 
+    /// When the ping that is out had reached the kernel.
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        self.ping.as_ref()?.sent_at
+    }
+
     /// Takes the pong to our ping; gives the round trip if it counts as a sample.
     pub(crate) fn ponged(&mut self, now: Instant) -> Option<Duration> {
         let ping = self.ping.take()?;
@@ -94,9 +118,8 @@ impl Keepalive {
         }
     }
 
-    /// Leaves pings and judgement to another connection, or takes them up again.
-    pub(crate) fn set_resting(&mut self, now: Instant, resting: bool) {
-        self.resting = resting;
+    pub(crate) fn set_part(&mut self, now: Instant, part: Part) {
+        self.part = part;
         // The other one may have got the pong, so the peer gets its full time again.
         self.last_received = self.last_received.max(now);
     }
@@ -107,11 +130,9 @@ impl Keepalive {
     }
 
     pub(crate) fn due(&self, now: Instant) -> Due {
-        if self.resting {
-            return Due::Nothing;
-        }
         match self.silence_deadline() {
-            Some(deadline) if now >= deadline => Due::Dead,
+            _ if self.part == Part::Nothing => Due::Nothing,
+            Some(deadline) if now >= deadline && self.part == Part::Whole => Due::Dead,
             _ if self.ping.is_none() && now >= self.next_ping => Due::Ping,
             _ => Due::Nothing,
         }
@@ -119,10 +140,16 @@ impl Keepalive {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match &self.ping {
-            _ if self.resting => None,
+            _ if self.part == Part::Nothing => None,
             None => Some(self.next_ping),
+            Some(_) if self.part == Part::Half => None,
             Some(_) => self.silence_deadline(),
         }
+    }
+
+    /// Whether this one is dead although the second connection is not: that got back what it sent at `asked`.
+    pub(crate) fn is_outlived(&self, asked: Instant) -> bool {
+        self.part == Part::Half && self.silence_deadline().is_some_and(|deadline| asked >= deadline)
     }
 
     fn silence_deadline(&self) -> Option<Instant> {

@@ -19,6 +19,7 @@ pub(crate) use association::{AssociationId, Stream, stream_of};
 pub(crate) use batch::{FrameBatch, RawFrame};
 pub(crate) use connection::{Connection, Control, Event};
 pub use error::ProtocolError;
+pub(crate) use keepalive::Part as KeepalivePart;
 pub(crate) use run::FrameRun;
 pub use settings::Link;
 pub(crate) use settings::{PeerLimits, Settings};

@@ -11,7 +11,7 @@ use super::EventLoop;
 use super::socket::{Open, Socket, Stage, count_control};
 use crate::error::DisconnectReason;
 use crate::peer::{ConnectionId, PeerAddress, PeerId};
-use crate::proto::{AssociationId, Connection, Link};
+use crate::proto::{AssociationId, Connection, KeepalivePart, Link};
 use crate::queue::inbound::Inbound;
 use crate::queue::link::LinkState;
 use crate::queue::outbound::Joins;
@@ -150,7 +150,8 @@ impl EventLoop {
                 let Some(first) = self.open(of) else {
                     return self.refuse(id, peer, DisconnectReason::Requested);
                 };
-                let ping = first.connection.set_resting(now, true);
+                first.connection.set_keepalive(now, KeepalivePart::Nothing);
+                let ping = first.connection.ping_out();
                 let mut connection = Connection::join(settings, remote, nonce, association, ping, now);
                 for &(hash, stream) in first.connection.expected() {
                     connection.expect_block(hash, stream);

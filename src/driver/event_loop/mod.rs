@@ -22,7 +22,7 @@ use super::shared::Shared;
 use crate::engine::Random;
 use crate::error::DisconnectReason;
 use crate::peer::{ConnectionId, IdMap};
-use crate::proto::{Connection, Settings};
+use crate::proto::{Connection, KeepalivePart, Settings};
 use crate::queue::inbound::Inbound;
 use crate::queue::outbound::{COMMAND_COST, Command};
 
@@ -272,7 +272,7 @@ impl EventLoop {
     fn read_on(&mut self, now: Instant, id: ConnectionId) {
         self.note_read_again(id);
         let result = self.try_read(now, id);
-        self.take_news(id);
+        self.take_news(now, id);
         if let Err(reason) = result {
             return self.close(id, reason);
         }
@@ -302,7 +302,7 @@ impl EventLoop {
     }
 
     /// Does what a socket has brought that concerns more than itself.
-    fn take_news(&mut self, id: ConnectionId) {
+    fn take_news(&mut self, now: Instant, id: ConnectionId) {
         let Some(Socket { stage: Stage::Open(open), peer, address, second, .. }) = self.sockets.get_mut(&id) else {
             return;
         };
@@ -319,6 +319,10 @@ impl EventLoop {
                     self.shared.tell_message_thread_of(peer, inbound);
                 }
                 News::Joined => {
+                    if let Some(first) = self.open(primary) {
+                        first.connection.set_keepalive(now, KeepalivePart::Half);
+                        self.rearm(primary);
+                    }
                     log::debug!(target: "conduit::driver", "{peer}: a second connection has joined the first one");
                     self.shared.tell_message_thread_of(peer, Inbound::Joined { connection: id, of: primary, peer });
                 }
@@ -326,6 +330,21 @@ impl EventLoop {
                     if let Some(other) = other.and_then(|other| self.open(other)) {
                         other.connection.retain_expected(|waiting| waiting != stream);
                         other.blocks.forget(stream);
+                    }
+                }
+                News::StrayPong { nonce } => {
+                    if let Some(other) = other
+                        && let Some(open) = self.open(other)
+                    {
+                        open.connection.take_stray_pong(now, nonce);
+                        self.rearm(other);
+                    }
+                }
+                News::Ponged { asked } => {
+                    if let Some(Err(error)) =
+                        self.open(primary).map(|first| first.connection.note_other_pong(asked))
+                    {
+                        self.close(primary, DisconnectReason::Protocol(error));
                     }
                 }
             }
@@ -433,9 +452,10 @@ impl EventLoop {
     fn check_deadlines(&mut self, now: Instant, id: ConnectionId) -> Result<(), DisconnectReason> {
         let pause_limit = self.shared.config.pause_limit;
         let timed_out = DisconnectReason::Dial { kind: io::ErrorKind::TimedOut };
-        match self.sockets.get_mut(&id).map(|socket| &mut socket.stage) {
-            None => Ok(()),
-            Some(Stage::Dialling { deadline } | Stage::Connecting { deadline, .. }) => {
+        let Some(Socket { stage, second, .. }) = self.sockets.get_mut(&id) else { return Ok(()) };
+        let second = *second;
+        match stage {
+            Stage::Dialling { deadline } | Stage::Connecting { deadline, .. } => {
                 if now >= *deadline {
                     Err(timed_out)
                 } else {
@@ -443,13 +463,17 @@ impl EventLoop {
                 }
             }
             // The flush has a deadline of its own, and we do not look at what would meet the others.
-            Some(Stage::Open(_)) if self.flush_until.is_some() => Ok(()),
-            Some(Stage::Open(open)) => {
+            Stage::Open(_) if self.flush_until.is_some() => Ok(()),
+            Stage::Open(open) => {
                 if open.paused_at.is_some_and(|since| now >= since + pause_limit) {
                     return Err(DisconnectReason::PausedTooLong);
                 }
                 let result = open.connection.handle_timeout(now);
                 count_control(&self.shared, open);
+                let ping = open.connection.ping_out();
+                if let Some(second) = second.and_then(|second| self.open(second)) {
+                    second.connection.set_stray_ping(ping);
+                }
                 result.map_err(DisconnectReason::Protocol)
             }
         }
@@ -615,7 +639,7 @@ impl EventLoop {
         if let Stage::Open(first) = &mut first.stage
             && !had_joined
         {
-            first.connection.set_resting(Instant::now(), false);
+            first.connection.set_keepalive(Instant::now(), KeepalivePart::Whole);
             self.rearm(of);
         }
     }

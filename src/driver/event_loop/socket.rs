@@ -85,6 +85,10 @@ pub(super) enum News {
     Joined,
     /// The block of a stream comes here.
     Begun(StreamId),
+    /// A second connection got back a ping that it had sent then.
+    Ponged { asked: Instant },
+    /// The other connection's ping came back here.
+    StrayPong { nonce: u64 },
 }
 
 impl Open {
@@ -172,6 +176,14 @@ fn take_event(shared: &Arc<Shared>, peer: PeerId, open: &mut Open, event: Event)
         }
         Event::Joined => {
             open.news.push(News::Joined);
+            return Ok(());
+        }
+        Event::Ponged { asked } => {
+            open.news.push(News::Ponged { asked });
+            return Ok(());
+        }
+        Event::StrayPong { nonce } => {
+            open.news.push(News::StrayPong { nonce });
             return Ok(());
         }
         Event::Frames(batch) => {

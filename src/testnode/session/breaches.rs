@@ -6,7 +6,7 @@ use super::{End, Session};
 use std::sync::Arc;
 
 use crate::message::{CreateStrm, DsDetected, Message, Reject, RejectCode, StreamAck, StreamType};
-use crate::proto::{AssociationId, BLOCK_PRIORITY, ProtocolError, Stream};
+use crate::proto::{AssociationId, BLOCK_PRIORITY, KeepalivePart, ProtocolError, Stream};
 use crate::testnode::chain::proves_work;
 use crate::testnode::now;
 use crate::testnode::sieve::Stage;
@@ -73,7 +73,7 @@ impl Session {
         let CreateStrm { association_id, stream_type, .. } = *request;
         // The acknowledgement goes before anything that the first one gives to the second.
         self.line.state().proto.accept(now(), StreamAck { association_id, stream_type });
-        state.proto.set_resting(now(), true);
+        state.proto.set_keepalive(now(), KeepalivePart::Nothing);
         state.second = Some(Arc::clone(&self.line));
         drop(state);
         self.first = Some(first);

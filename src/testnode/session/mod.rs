@@ -276,7 +276,7 @@ impl Session {
                 // At most 4 GiB by 36.
                 peer.inventory_limit = (bytes.saturating_sub(8) / 36).max(1) as usize;
             }
-            Event::RoundTrip(_) | Event::Oversized { .. } => {}
+            Event::RoundTrip(_) | Event::Ponged { .. } | Event::StrayPong { .. } | Event::Oversized { .. } => {}
             // The node streams no blocks.
             Event::BlockBegin { .. } | Event::BlockBytes { .. } | Event::BlockEnd { .. } => {}
         }

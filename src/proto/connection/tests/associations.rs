@@ -143,30 +143,101 @@ fn a_joined_connection_takes_no_second_handshake() {
 }
 
 #[test]
-fn keepalive_is_left_to_the_second_connection_and_taken_up_again() {
+fn keepalive_rests_while_a_second_connection_opens_and_goes_on_if_it_does_not() {
     let now = Instant::now();
     let mut first = established(now);
     let later = now + 60 * SECOND;
     first.handle_timeout(later).unwrap();
     let sent = take_messages(later, &mut first);
     let [Message::Ping { nonce }] = sent[..] else { panic!("{sent:?}") };
-    assert_eq!(first.set_resting(later, true), Some(nonce));
+    first.set_keepalive(later, Part::Nothing);
+    assert_eq!(first.ping_out(), Some(nonce));
     assert_eq!(first.poll_timeout(), None);
     let late = later + 500 * SECOND;
     assert_eq!(first.handle_timeout(late), Ok(()));
     assert_eq!(take_messages(late, &mut first), []);
 
-    // The pong comes on the other one, where nobody else is to see it.
-    let mut second = joining(later, Some(nonce));
-    give(later, &mut second, &ack(ID, StreamType::Data1)).unwrap();
-    give(later, &mut second, &frame(&Message::Pong { nonce })).unwrap();
-    assert!(matches!(events(&mut second)[..], [Event::Joined]));
-    give(later, &mut second, &frame(&Message::Pong { nonce })).unwrap();
-    assert_eq!(frames(&events(&mut second)).len(), 1, "a second one is not its");
-
-    first.set_resting(late, false);
+    first.set_keepalive(late, Part::Whole);
     assert_eq!(first.handle_timeout(late + 29 * SECOND), Ok(()));
     assert_eq!(first.handle_timeout(late + 30 * SECOND), Err(ProtocolError::PingTimeout));
+}
+
+/// A first connection that another one has joined, its ping just sent.
+fn joined_and_pinging(now: Instant) -> (Connection, u64) {
+    let mut first = established(now);
+    first.set_keepalive(now, Part::Half);
+    assert_eq!(first.poll_timeout(), Some(now + 60 * SECOND));
+    let due = now + 60 * SECOND;
+    first.handle_timeout(due).unwrap();
+    let sent = take_messages(due, &mut first);
+    let [Message::Ping { nonce }] = sent[..] else { panic!("{sent:?}") };
+    (first, nonce)
+}
+
+#[test]
+fn the_pong_to_the_first_ones_ping_may_come_on_the_second() {
+    let now = Instant::now();
+    let (mut first, nonce) = joined_and_pinging(now);
+    let mut second = joining(now, None);
+    give(now, &mut second, &ack(ID, StreamType::Data1)).unwrap();
+    second.set_stray_ping(Some(nonce));
+    let pong = frame(&Message::Pong { nonce });
+    give(now, &mut second, &pong).unwrap();
+    let events = events(&mut second);
+    assert!(matches!(events[..], [Event::Joined, Event::StrayPong { nonce: n }] if n == nonce), "{events:?}");
+    give(now, &mut second, &pong).unwrap();
+    assert_eq!(frames(&super::events(&mut second)).len(), 1, "another one is a caller's");
+
+    let later = now + 61 * SECOND;
+    first.take_stray_pong(later, nonce + 1);
+    assert_eq!(first.ping_out(), Some(nonce), "that was no pong to this one");
+    first.take_stray_pong(later, nonce);
+    assert_eq!((first.ping_out(), first.poll_timeout()), (None, Some(now + 120 * SECOND)));
+    assert_eq!(first.note_other_pong(now + 500 * SECOND), Ok(()));
+}
+
+#[test]
+fn a_joined_connection_tells_when_it_had_sent_what_came_back() {
+    let now = Instant::now();
+    let mut second = joining(now, None);
+    give(now, &mut second, &ack(ID, StreamType::Data1)).unwrap();
+    let (sent, back) = (now + SECOND, now + 100 * SECOND);
+    let messages = take_messages(sent, &mut second);
+    let Some(Message::Ping { nonce }) = messages.last() else { panic!("{messages:?}") };
+    give(back, &mut second, &frame(&Message::Pong { nonce: *nonce })).unwrap();
+    let events = events(&mut second);
+    let [Event::Joined, Event::Ponged { asked }, Event::RoundTrip(_)] = events[..] else { panic!("{events:?}") };
+    assert_eq!(asked, sent);
+}
+
+#[test]
+fn a_first_connection_is_dead_once_the_second_got_back_what_it_sent_long_after_the_ping() {
+    let now = Instant::now();
+    let (mut first, _) = joined_and_pinging(now);
+    let sent = now + 60 * SECOND;
+    // By itself it never is: the pong may be behind a block.
+    assert_eq!(first.poll_timeout(), None);
+    assert_eq!(first.handle_timeout(sent + 900 * SECOND), Ok(()));
+    assert_eq!(take_messages(sent, &mut first), [], "one ping is out");
+    assert_eq!(first.note_other_pong(sent + 29 * SECOND), Ok(()));
+    assert_eq!(first.note_other_pong(sent + 30 * SECOND), Err(ProtocolError::PingTimeout));
+    // Any byte is a sign of life, and what we do not read is none of its silence.
+    give(sent + 20 * SECOND, &mut first, &frame(&Message::GetAddr)).unwrap();
+    assert_eq!(first.note_other_pong(sent + 49 * SECOND), Ok(()));
+    assert_eq!(first.note_other_pong(sent + 50 * SECOND), Err(ProtocolError::PingTimeout));
+    first.set_reading(sent + 21 * SECOND, false);
+    assert_eq!(first.note_other_pong(sent + 900 * SECOND), Ok(()));
+}
+
+#[test]
+fn a_ping_that_has_not_left_says_nothing_about_the_first_connection() {
+    let now = Instant::now();
+    let mut first = established(now);
+    first.set_keepalive(now, Part::Half);
+    first.handle_timeout(now + 60 * SECOND).unwrap();
+    assert_eq!(first.note_other_pong(now + 900 * SECOND), Ok(()), "it waits for the socket");
+    take_messages(now + 61 * SECOND, &mut first);
+    assert_eq!(first.note_other_pong(now + 91 * SECOND), Err(ProtocolError::PingTimeout));
 }
 
 #[test]
