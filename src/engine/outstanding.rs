@@ -100,6 +100,16 @@ pub(super) enum BlockReply {
 }
 
 impl BlockForm {
+    /// Whether this is the form it was asked for in, and one is as good as another.
+    fn is_named_by(self, reply: BlockReply) -> bool {
+        matches!(
+            (self, reply),
+            (Self::Whole, BlockReply::Whole)
+                | (Self::Filtered, BlockReply::Filtered)
+                | (Self::Compact, BlockReply::Compact)
+        )
+    }
+
     /// A whole block answers for its parts, too (trap 14 of the wire specification).
     fn is_met_by(self, reply: BlockReply) -> bool {
         match self {
@@ -415,9 +425,10 @@ impl Outstanding {
         }
         let entries = self.blocks.get_mut(hash)?;
         let is_met = |(form, _): &(BlockForm, Asked)| form.is_met_by(reply);
-        let is_awaited = |entry: &(BlockForm, Asked)| is_met(entry) && self.live.contains_key(&entry.1.request);
-        // The same block is what each of them wants; a request that has ended may never be answered by itself.
-        let awaited = entries.iter().position(is_awaited).filter(|_| reply != BlockReply::Transactions);
+        let is_awaited =
+            |(form, asked): &(BlockForm, Asked)| form.is_named_by(reply) && self.live.contains_key(&asked.request);
+        // One that was asked for in this form is as good as another; a request that has ended may never be answered itself.
+        let awaited = entries.iter().position(is_awaited);
         let at = awaited.or_else(|| entries.iter().position(is_met))?;
         let entry = entries.remove(at);
         if entries.is_empty() {

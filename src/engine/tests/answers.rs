@@ -122,6 +122,20 @@ fn a_whole_block_goes_to_the_request_that_still_waits() {
 }
 
 #[test]
+fn a_late_whole_block_is_not_taken_for_the_parts_that_somebody_waits_for() {
+    let block = big_block();
+    let (mut world, peers) = World::connected(1);
+    let given_up = world.ask(Question::Block(block.hash()));
+    world.run(|engine, now| engine.cancel(now, given_up));
+    let parts = world.ask(Question::BlockTransactions(GetBlockTxn::new(block.hash(), [0])));
+    assert_eq!(world.say(peers[0], Message::Block(block.clone())), None);
+    assert!(!world.has_ended(parts));
+    let found = Box::new(BlockTxn::new(block.hash(), block.transactions().take(1)));
+    assert_eq!(world.say(peers[0], Message::BlockTxn(found.clone())), None);
+    assert_eq!(*world.result(parts), Ok(Answer::BlockTransactions(found)));
+}
+
+#[test]
 fn each_form_of_a_block_goes_to_whoever_asked_for_it() {
     let block = big_block();
     let (mut world, peers) = World::connected(1);
